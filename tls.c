@@ -135,8 +135,8 @@ tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 		snprintf(why, cap, "%s: no certificate: %s", certfile, reason(first_error()));
 		goto fail;
 	}
-	/* This one also compares the key with the certificate. */
-	if (SSL_CTX_use_PrivateKey_file(ctx, keyfile, SSL_FILETYPE_PEM) != 1) {
+	if (SSL_CTX_use_PrivateKey_file(ctx, keyfile, SSL_FILETYPE_PEM) != 1 ||
+	    SSL_CTX_check_private_key(ctx) != 1) {
 		snprintf(why, cap, "%s: no private key for the certificate in %s: %s", keyfile,
 		    certfile, reason(first_error()));
 		goto fail;
