@@ -1,0 +1,85 @@
+/*
+ * mime.h - bytes in, answers out
+ *
+ * RFC 5322 fields and addresses, RFC 2045-2049 and 2231 MIME, and what mailers
+ * send instead. No I/O, no globals, no allocation, no callbacks; the message is
+ * never modified. Any octets are a message: there is no error to handle. Past a
+ * limit (MIME_DEPTH, a column's width) the rest is opaque, never a failure.
+ *
+ * Functions with (dst, cap) write UTF-8 that is valid, holds no NUL, ends in a
+ * NUL beyond the length, and is cut only between characters; cap counts that
+ * NUL and is at least 1. They return the octets written, without the NUL.
+ */
+#ifndef MIME_H
+#define MIME_H
+
+#include <stddef.h>
+
+#define MIME_DEPTH 100		/* multiparts inside one another that are taken apart */
+
+struct mime_span { const char *ptr; size_t len; };	/* octets of the message */
+
+enum mime_encoding { MIME_IDENTITY, MIME_QP, MIME_BASE64, MIME_UUENCODE };
+
+struct mime_part {
+	struct mime_span header, body;	/* body: still transfer-encoded */
+	char type[128];			/* "text/plain", lower case; RFC 2045 5.2 default */
+	char charset[64];		/* as labelled, lower case; "" where there is no label */
+	enum mime_encoding encoding;	/* RFC 2045 6 */
+	int attachment;			/* RFC 2183: not to be shown as the body */
+	int depth;			/* 0: the message itself */
+};
+
+struct mime_walk {			/* private to mime.c; the caller gives the storage */
+	struct mime_span rest;
+	int depth;
+	struct { struct mime_span boundary; int digest; } level[MIME_DEPTH];
+};
+
+/* The header of a message, up to the empty line or the first line that is no field. */
+struct mime_span mime_header(const char *msg, size_t len);
+
+/*
+ * Takes the next field off a header: 1, or 0 at its end. RFC 5322 2.2.
+ * value is still folded and starts after the colon.
+ */
+int	mime_next_field(struct mime_span *header, struct mime_span *name,
+	    struct mime_span *value);
+
+/* The first field of that name, in any case: 1 found, 0 not. */
+int	mime_field(struct mime_span header, const char *name, struct mime_span *value);
+
+/* 1 where a field's name is that one, in any case. */
+int	mime_is(struct mime_span name, const char *want);
+
+/* A parameter of a structured value, RFC 2045 5.1 and RFC 2231; 0 where there is none. */
+size_t	mime_param(struct mime_span value, const char *name, char *dst, size_t cap);
+
+/* Unstructured text such as Subject: unfolded, encoded-words decoded (RFC 2047). */
+size_t	mime_words(struct mime_span value, char *dst, size_t cap);
+
+/*
+ * Takes the next mailbox off an address list, RFC 5322 3.4 and 4.4, groups
+ * opened: 1 with local-part@domain in dst (no display name, no comment), or 0
+ * at the end of the list.
+ */
+int	mime_address(struct mime_span *list, char *dst, size_t cap);
+
+/* Octets as text: as they are where they are UTF-8, else windows-1252. */
+size_t	mime_utf8(struct mime_span octets, char *dst, size_t cap);
+
+/* The parts of a message in order, leaves and multiparts alike: 1, or 0 at the end. */
+void	mime_start(struct mime_walk *, const char *msg, size_t len);
+int	mime_next(struct mime_walk *, struct mime_part *);
+
+/*
+ * The part that is shown: the first text/html that is not blank and no
+ * attachment, else the first such text/plain; a message that is not MIME is
+ * one text/plain part. 0 where there is none, with part's body empty.
+ */
+int	mime_body(const char *msg, size_t len, struct mime_part *part);
+
+/* A part's content, transfer-decoded and converted from its charset. */
+size_t	mime_text(const struct mime_part *, char *dst, size_t cap);
+
+#endif
