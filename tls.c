@@ -120,8 +120,11 @@ describe_certificate(const SSL_CTX *ctx, const char *file, char *dst, size_t cap
 int
 tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 {
-	SSL_CTX *ctx;
+	SSL_CTX *ctx = NULL;
 
+	*why = '\0';
+	if (*certfile == '\0')
+		goto done;
 	if (*keyfile == '\0')
 		keyfile = certfile;
 	if (!readable(certfile, why, cap) || !readable(keyfile, why, cap))
@@ -142,6 +145,7 @@ tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 		goto fail;
 	}
 	describe_certificate(ctx, certfile, why, cap);
+done:
 	SSL_CTX_free(context);		/* sessions of before keep their reference */
 	context = ctx;
 	return 0;

@@ -35,7 +35,8 @@ struct tls;			/* one connection */
  * Reads certificate (the server's first, then its chain) and private key, both
  * PEM; a keyfile of "" means that the key is in certfile. They serve this
  * process and what it forks from now on: the master calls this as root, at
- * start and on HUP, and workers never open the files.
+ * start and on HUP, and workers never open the files. A certfile of "" means
+ * no TLS from now on.
  * 0: why says what was loaded and until when it is valid. -1: why names file
  * and reason, and what was loaded before stays in use. One line either way.
  */
@@ -75,6 +76,8 @@ static inline int
 tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 {
 	(void)keyfile;
+	if (*certfile == '\0')
+		return 0;
 	snprintf(why, cap, "%s: this smtpd was built without TLS, use `make tls'", certfile);
 	return -1;
 }
