@@ -43,7 +43,7 @@ struct db_columns {
 struct db_mail {
 	enum db_status status;
 	struct db_mail *next;	/* the rest is db.c's own */
-	size_t start, len;
+	size_t start, len, rows;
 	long long deadline;
 };
 
