@@ -1,0 +1,2711 @@
+/*
+ * smtpd - receives mail by SMTP, stores it in MySQL, does nothing else
+ *
+ * It follows RFC 5321 (SMTP), 1870 (SIZE), 2034 (enhanced status codes), 2920
+ * (PIPELINING), 3030 (CHUNKING, BINARYMIME), 6152 (8BITMIME), 6531 (SMTPUTF8)
+ * and, built by "make tls", 3207 (STARTTLS). It never relays, bounces, looks up
+ * a name, or judges a mail.
+ *
+ * Reading order: the sections below go from small to large, main() is last.
+ * mime.c turns octets into text, db.c alone knows MySQL. A mail's way: data()
+ * collects it, save_email() parses it and hands it to db.c, answer() sends the
+ * 250 once its rows are committed.
+ */
+#define _DEFAULT_SOURCE 1	/* glibc, musl: setgroups(), MAP_ANONYMOUS beside POSIX.1-2008 */
+#define __EXTENSIONS__ 1	/* the same on illumos; the BSDs show them unasked */
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "db.h"
+#include "mime.h"
+#include "tls.h"
+
+#define VERSION "3.0"
+
+enum {
+	LINE_MAX_IN = 2048,	/* a command with CRLF; RFC 5321 4.5.3.1.4 asks for 512 */
+	REPLY_MAX = 512,	/* a reply line with CRLF, 4.5.3.1.5 */
+	PATH_MAX_IN = 320,	/* local-part 64 + "@" + domain 255, 4.5.3.1.1 and .2; the columns' width */
+	BODY_MAX = 16777215,	/* what a mediumtext holds */
+	SUBJECT_MAX = 65535,	/* what a text holds */
+	READ_MAX = 131072,	/* octets taken from one client at once */
+	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
+	KEEP_MAX = 1048576,	/* scratch memory kept from one mail to the next */
+	ACCEPT_BURST = 16,	/* connections accepted before sessions get their turn */
+	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
+	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
+	LINGER = 2,		/* seconds to let a client read why it was cut off */
+	STOP_SECONDS = 12	/* for mails at the database once TERM has come */
+};
+
+/* ---- types ---- */
+
+enum name {
+	GM_ALLOWED_HOSTS, GM_PRIMARY_MAIL_HOST, GM_MAIL_TABLE, GSMTP_HOST_NAME, GSMTP_LISTEN,
+	GSMTP_MAX_SIZE, MAX_SMTP_CLIENTS, GSMTP_MAX_CLIENTS_PER_IP, GSMTP_MAX_RCPT,
+	GSMTP_MAX_ERRORS, GSMTP_MAX_MEMORY, GSMTP_TIMEOUT, GSMTP_WORKERS, GSMTP_USER,
+	GSMTP_CHECK_HEADER, GSMTP_LOG_FILE, GSMTP_VERBOSE, GSMTP_PROXY_FROM, GSMTP_TLS_CERT,
+	GSMTP_TLS_KEY, MYSQL_HOST, MYSQL_USER, MYSQL_PASS, MYSQL_DB, MYSQL_TIMEOUT, NAMES
+};
+
+/* Numbers have max > 0; "" as a number's default is worked out in config_finish(). */
+static const struct {
+	const char *name, *value;
+	long min, max;
+} settings[NAMES] = {
+	{ "GM_ALLOWED_HOSTS", "", 0, 0 },
+	{ "GM_PRIMARY_MAIL_HOST", "", 0, 0 },
+	{ "GM_MAIL_TABLE", "new_mail", 0, 0 },
+	{ "GSMTP_HOST_NAME", "", 0, 0 },
+	{ "GSMTP_LISTEN", "*", 0, 0 },
+	{ "GSMTP_MAX_SIZE", "10485760", 1024, 1073741824 },
+	{ "MAX_SMTP_CLIENTS", "1000", 1, 100000 },
+	{ "GSMTP_MAX_CLIENTS_PER_IP", "", 1, 100000 },
+	{ "GSMTP_MAX_RCPT", "100", 1, 10000 },
+	{ "GSMTP_MAX_ERRORS", "10", 1, 1000000 },
+	{ "GSMTP_MAX_MEMORY", "268435456", 65536, LONG_MAX },
+	{ "GSMTP_TIMEOUT", "300", 1, 86400 },
+	{ "GSMTP_WORKERS", "", 1, 1024 },
+	{ "GSMTP_USER", "nobody", 0, 0 },
+	{ "GSMTP_CHECK_HEADER", "1", 0, 1 },
+	{ "GSMTP_LOG_FILE", "", 0, 0 },
+	{ "GSMTP_VERBOSE", "0", 0, 1 },
+	{ "GSMTP_PROXY_FROM", "", 0, 0 },
+	{ "GSMTP_TLS_CERT", "", 0, 0 },
+	{ "GSMTP_TLS_KEY", "", 0, 0 },
+	{ "MYSQL_HOST", "localhost", 0, 0 },
+	{ "MYSQL_USER", "", 0, 0 },
+	{ "MYSQL_PASS", "", 0, 0 },
+	{ "MYSQL_DB", "mail", 0, 0 },
+	{ "MYSQL_TIMEOUT", "60", 1, 3600 },
+};
+
+struct config {
+	char *text[NAMES];
+	long num[NAMES];
+	char *source[NAMES];		/* where the value came from, for -t */
+};
+
+struct buffer { char *ptr; size_t len, cap; };
+
+enum state { PROXY, NEW, GREETED, MAIL, RCPT, CHUNKED, DATA, CHUNK, STORING, CLOSING };
+#define IN(state) (1u << (state))
+
+/* How far the octets just taken have come towards CRLF "." CRLF, RFC 5321 4.5.2. */
+enum eod { TEXT, CR, CRLF, DOT, DOTCR };
+
+/* What RSET, EHLO and the end of data empty, RFC 5321 3.3. */
+struct transaction {
+	char *from;			/* reverse-path without its <>, "" for the null one */
+	struct buffer rcpt;		/* forward-paths, each with its NUL */
+	size_t rcpts;
+	struct buffer mail;		/* trace fields, then the message */
+	size_t trace;			/* where the message starts */
+	size_t size;			/* octets of the message seen, stored or not */
+	int fail;			/* its first failure: what the end of data will answer */
+	int utf8, binary;		/* parameters of MAIL */
+};
+
+struct session {
+	int fd;				/* -1: gone while its mail is at the database */
+	enum state state;
+	enum eod eod;
+	unsigned char esmtp;		/* greeted with EHLO */
+	unsigned char skip;		/* within a line that is too long */
+	unsigned char starttls;		/* the 220 is on its way, nothing more is read in the clear */
+	unsigned char abrupt, shut;	/* CLOSING: close() at once; or shutdown() has been done */
+	int errors;
+	unsigned long id;		/* in the log */
+	long long since;		/* ms: when it began to wait for what it waits for */
+	uint64_t key;			/* its address, as GSMTP_MAX_CLIENTS_PER_IP counts */
+	char peer[INET6_ADDRSTRLEN];
+	char *helo;
+	struct buffer in, out;		/* not yet run, not yet written; both empty when idle */
+	uint64_t chunk;			/* BDAT: octets still to come */
+	int last;			/* BDAT: ... of the last chunk */
+	struct transaction tx;
+	struct db_mail mail;		/* at the database, in STORING */
+	size_t stored_size;
+	char hash[33];			/* of the first recipient's row */
+	struct tls *tls;		/* NULL: in the clear */
+};
+
+/* What a worker shows to its siblings and the master, each slot written by its worker alone. */
+struct slot {
+	volatile unsigned long clients, connections, mails, rows, octets, deferred, refused, statements;
+	volatile size_t held;		/* octets of mails in memory */
+};
+
+struct board {
+	int workers;
+	size_t keys;			/* per worker */
+	struct slot slot[1];		/* [workers], then uint64_t key[workers][keys] */
+};
+
+struct listener { int fd; char *name; };
+
+struct child {				/* a worker, as the master sees it */
+	pid_t pid;
+	int number;
+	struct board *board;		/* its generation's */
+	long long started, when;	/* ms; when: to be started again */
+	struct child *next;
+};
+
+struct network { unsigned char addr[16]; int bits; };
+
+static struct config conf;
+static const char *config_file;
+static const char *cli[NAMES];		/* what the command line said */
+static const char *port = "25";
+static struct listener *listeners;
+static int nlisteners;
+static volatile sig_atomic_t got_stop, got_hup, got_usr1, got_child;
+static long long now;			/* ms, monotonic, of this turn of the loop */
+
+/* A worker's own. */
+static struct session *sessions[FD_SETSIZE];
+static fd_set readers, writers;
+static int top = -1, nsessions, npending, max_sessions, stopping;
+static unsigned long next_id;
+static struct db *db;
+static struct board *board;
+static struct slot *me;
+static uint64_t *my_keys;
+static size_t held;
+static struct mime_span *allowed;
+static size_t nallowed;
+static struct network *proxies;
+static size_t nproxies;
+
+/* ---- the log ---- */
+
+static int log_fd = -1;
+static char log_buf[8192];
+static size_t log_len;
+
+static long long
+clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* A full disk or a closed terminal must not stop the mail: failures are ignored. */
+static void
+log_flush(void)
+{
+	ssize_t n;
+
+	if (log_len == 0)
+		return;
+	if (log_fd != -1)
+		n = write(log_fd, log_buf, log_len);
+	if (conf.num[GSMTP_VERBOSE] || log_fd == -1)
+		n = write(STDERR_FILENO, log_buf, log_len);
+	(void)n;
+	log_len = 0;
+}
+
+/* -1 with errno; the old file stays in use then. */
+static int
+log_open(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY, 0640);
+
+	if (fd == -1)
+		return -1;
+	log_flush();
+	if (log_fd != -1)
+		close(log_fd);
+	log_fd = fd;
+	return 0;
+}
+
+/*
+ * One line, "time pid session event key=value ..."; session 0 is the server
+ * itself. Every octet that is not printable ASCII is shown as \xHH here, in the
+ * one place that all text of clients and servers passes on its way to the log.
+ */
+static void
+log_line(unsigned long session, const char *fmt, ...)
+{
+	char text[4096];
+	struct timespec t;
+	struct tm tm;
+	va_list ap;
+	size_t i, n;
+	int len;
+
+	va_start(ap, fmt);
+	len = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	n = len < 0 ? 0 : (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1;
+	if (log_len + 64 + 4 * n + 1 > sizeof(log_buf))
+		log_flush();
+	clock_gettime(CLOCK_REALTIME, &t);
+	gmtime_r(&t.tv_sec, &tm);
+	log_len += strftime(log_buf + log_len, 32, "%Y-%m-%dT%H:%M:%S", &tm);
+	log_len += (size_t)snprintf(log_buf + log_len, 48, ".%03dZ %ld %lu ",
+	    (int)(t.tv_nsec / 1000000), (long)getpid(), session);
+	for (i = 0; i < n && log_len + 5 < sizeof(log_buf); i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c >= ' ' && c < 127 && c != '\\')
+			log_buf[log_len++] = (char)c;
+		else
+			log_len += (size_t)snprintf(log_buf + log_len, 5, "\\x%02x", c);
+	}
+	log_buf[log_len++] = '\n';
+}
+
+/* At start-up, before there is anything to lose. */
+static void
+die(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("smtpd: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+static void *
+must(void *p)
+{
+	if (p == NULL)
+		die("out of memory");
+	return p;
+}
+
+/* ---- buffers ---- */
+
+static void
+buf_free(struct buffer *b)
+{
+	free(b->ptr);
+	memset(b, 0, sizeof(*b));
+}
+
+static int
+buf_add(struct buffer *b, const char *p, size_t n)
+{
+	if (n > b->cap - b->len) {
+		size_t cap = b->cap ? b->cap * 2 : 256;
+		char *ptr;
+
+		if (cap < b->len + n)
+			cap = b->len + n;
+		if ((ptr = realloc(b->ptr, cap)) == NULL)
+			return -1;
+		b->ptr = ptr;
+		b->cap = cap;
+	}
+	if (n > 0)
+		memcpy(b->ptr + b->len, p, n);
+	b->len += n;
+	return 0;
+}
+
+/* Memory that grows to what the largest mail needed and is given back after it. */
+static char *
+scratch(struct buffer *b, size_t cap)
+{
+	if (b->cap < cap) {
+		buf_free(b);
+		b->cap = (b->ptr = malloc(cap)) != NULL ? cap : 0;
+	}
+	return b->ptr;
+}
+
+/* ---- replies ---- */
+
+static void	session_close(struct session *);
+static void	transaction_reset(struct session *);
+
+/* Octets on their way to the client; session_flush() writes them. */
+static void
+out(struct session *s, const char *p, size_t n)
+{
+	if (s->fd != -1 && buf_add(&s->out, p, n) == -1)
+		s->state = CLOSING;
+}
+
+/*
+ * Every reply but EHLO's leaves through here: one line of at most 512 octets
+ * in which control octets cannot occur (RFC 5321 4.5.3.1.5, RFC 2034). status
+ * is NULL where RFC 2034 3 has none. 421 and 221 end the session.
+ */
+static void
+reply(struct session *s, int code, const char *status, const char *fmt, ...)
+{
+	char line[REPLY_MAX];
+	va_list ap;
+	size_t i, n;
+	int len;
+
+	if (code >= 500 && code != 550 && code != 552 && code != 554 &&
+	    ++s->errors > conf.num[GSMTP_MAX_ERRORS]) {
+		code = 421;
+		status = "4.7.0";
+		fmt = "too many errors";
+	}
+	len = snprintf(line, sizeof(line), status ? "%d %s " : "%d ", code, status);
+	n = (size_t)len;
+	va_start(ap, fmt);
+	len = vsnprintf(line + n, sizeof(line) - 2 - n, fmt, ap);
+	va_end(ap);
+	if (len > 0)
+		n += (size_t)len < sizeof(line) - 2 - n ? (size_t)len : sizeof(line) - 3 - n;
+	for (i = 0; i < n; i++)
+		if ((unsigned char)line[i] < ' ' || line[i] == 127)
+			line[i] = '?';
+	if (conf.num[GSMTP_VERBOSE])
+		log_line(s->id, "reply %.*s", (int)n, line);
+	memcpy(line + n, "\r\n", 2);
+	out(s, line, n + 2);
+	if (code == 421 || code == 221) {
+		transaction_reset(s);
+		s->state = CLOSING;
+		s->since = now;
+		s->abrupt = code == 221 && strcmp(status, "2.0.0") == 0;
+	}
+}
+
+/* ---- domains and paths ---- */
+
+static char
+lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+static void
+lower_all(char *p, size_t n)
+{
+	while (n-- > 0) {
+		*p = lower(*p);
+		p++;
+	}
+}
+
+/* Is the domain after an address's last "@" one of GM_ALLOWED_HOSTS? */
+static int
+serviced(const char *addr, size_t len)
+{
+	const char *domain = addr + len;
+	size_t i, n;
+
+	while (domain > addr && domain[-1] != '@')
+		domain--;
+	if (domain == addr)
+		return 0;
+	n = (size_t)(addr + len - domain);
+	for (i = 0; i < nallowed; i++) {
+		const struct mime_span *a = &allowed[i];
+
+		if (a->len == 1 && a->ptr[0] == '*')
+			return 1;
+		if (a->ptr[0] == '*') {		/* "*.example.org": any subdomain */
+			if (n > a->len - 1 &&
+			    strncasecmp(domain + n - (a->len - 1), a->ptr + 1, a->len - 1) == 0)
+				return 1;
+		} else if (n == a->len && strncasecmp(domain, a->ptr, n) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+static int
+is_utf8(const char *p)
+{
+	const unsigned char *c = (const unsigned char *)p;
+
+	while (*c) {
+		int n = *c < 0x80 ? 0 : *c < 0xc2 ? -1 : *c < 0xe0 ? 1 : *c < 0xf0 ? 2 :
+		    *c < 0xf5 ? 3 : -1;
+
+		if (n < 0 || (*c == 0xe0 && c[1] < 0xa0) || (*c == 0xed && c[1] > 0x9f) ||
+		    (*c == 0xf0 && c[1] < 0x90) || (*c == 0xf4 && c[1] > 0x8f))
+			return 0;
+		for (c++; n > 0; n--, c++)
+			if ((*c & 0xc0) != 0x80)
+				return 0;
+	}
+	return 1;
+}
+
+/*
+ * Reverse-path or forward-path with its parameters, RFC 5321 4.1.2:
+ *   [ "<" ] [ "@" domain *( "," "@" domain ) ":" ] mailbox [ ">" ] *( SP parameter )
+ * in place. The mailbox is left at *path, the parameters at *params. Mailers
+ * put a space after the colon, people forget the <>; both are taken. A source
+ * route is dropped (appendix F.2). -1: not a path.
+ */
+static int
+parse_path(char *arg, char **path, char **params)
+{
+	char *p = arg + strspn(arg, " "), *end;
+	int angle = *p == '<', quoted = 0;
+
+	if (angle)
+		p++;
+	if (*p == '@') {
+		if ((p = strchr(p, ':')) == NULL)
+			return -1;
+		p++;
+	}
+	for (end = p; *end; end++) {
+		if (quoted && *end == '\\' && end[1] != '\0')
+			end++;
+		else if (*end == '"')
+			quoted = !quoted;
+		else if (!quoted && (*end == ' ' || *end == '<' || *end == '>'))
+			break;
+	}
+	if (quoted || angle != (*end == '>') || (!angle && end == p) || end - p > PATH_MAX_IN)
+		return -1;
+	if (angle)
+		*end++ = '\0';
+	if (*end != '\0' && *end != ' ')
+		return -1;
+	*params = end + strspn(end, " ");
+	*end = '\0';
+	*path = p;
+	return 0;
+}
+
+/* ---- transactions and memory ---- */
+
+static size_t
+memory_held(void)
+{
+	size_t sum = 0;
+	int i;
+
+	me->held = held + db_held(db);
+	for (i = 0; i < board->workers; i++)
+		sum += board->slot[i].held;
+	return sum;
+}
+
+static void
+mail_free(struct session *s)
+{
+	held -= s->tx.mail.cap;
+	buf_free(&s->tx.mail);
+}
+
+static void
+transaction_reset(struct session *s)
+{
+	mail_free(s);
+	buf_free(&s->tx.rcpt);
+	free(s->tx.from);
+	memset(&s->tx, 0, sizeof(s->tx));
+	if (s->state >= GREETED && s->state <= STORING)
+		s->state = s->helo ? GREETED : NEW;
+}
+
+/* A transaction keeps its first failure, swallows what still comes, and answers once. */
+static void
+transaction_fail(struct session *s, int code)
+{
+	if (s->tx.fail == 0)
+		s->tx.fail = code;
+	mail_free(s);
+}
+
+/* Adds octets to the mail within GSMTP_MAX_SIZE and GSMTP_MAX_MEMORY. */
+static void
+mail_add(struct session *s, const char *p, size_t n)
+{
+	struct buffer *b = &s->tx.mail;
+
+	s->tx.size += n;
+	if (s->tx.fail)
+		return;
+	if (s->tx.size > (size_t)conf.num[GSMTP_MAX_SIZE]) {
+		transaction_fail(s, 552);
+		return;
+	}
+	if (n > b->cap - b->len) {
+		/* Doubling while small; then by a quarter, not to hold twice a large mail. */
+		size_t cap = b->cap + (b->cap < 1048576 ? b->cap : b->cap / 4);
+		char *ptr;
+
+		if (cap < b->len + n)
+			cap = b->len + n;
+		if (memory_held() + cap - b->cap > (size_t)conf.num[GSMTP_MAX_MEMORY] ||
+		    (ptr = realloc(b->ptr, cap)) == NULL) {
+			transaction_fail(s, 452);
+			return;
+		}
+		held += cap - b->cap;
+		b->ptr = ptr;
+		b->cap = cap;
+	}
+	memcpy(b->ptr + b->len, p, n);
+	b->len += n;
+}
+
+/* ---- MD5 (RFC 1321), which the table's hash column has always held ---- */
+
+struct md5 { uint32_t a[4]; uint64_t len; unsigned char block[64]; };
+
+#define ROL(x, n) ((x) << (n) | (x) >> (32 - (n)))
+#define STEP(f, a, b, c, d, i, n, t) \
+	(a) += (f) + w[i] + UINT32_C(t), (a) = ROL(a, n) + (b)
+#define F(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
+#define G(b, c, d) ((c) ^ ((d) & ((b) ^ (c))))
+#define H(b, c, d) ((b) ^ (c) ^ (d))
+#define I(b, c, d) ((c) ^ ((b) | ~(d)))
+#define ROUND(f, i1, i2, i3, i4, n1, n2, n3, n4, t1, t2, t3, t4) \
+	STEP(f(b, c, d), a, b, c, d, i1, n1, t1); STEP(f(a, b, c), d, a, b, c, i2, n2, t2); \
+	STEP(f(d, a, b), c, d, a, b, i3, n3, t3); STEP(f(c, d, a), b, c, d, a, i4, n4, t4)
+
+static void
+md5_block(struct md5 *m, const unsigned char *p)
+{
+	uint32_t w[16], a = m->a[0], b = m->a[1], c = m->a[2], d = m->a[3];
+	int i;
+
+	for (i = 0; i < 16; i++, p += 4)
+		w[i] = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+		    (uint32_t)p[3] << 24;
+	ROUND(F, 0, 1, 2, 3, 7, 12, 17, 22, 0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee);
+	ROUND(F, 4, 5, 6, 7, 7, 12, 17, 22, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501);
+	ROUND(F, 8, 9, 10, 11, 7, 12, 17, 22, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be);
+	ROUND(F, 12, 13, 14, 15, 7, 12, 17, 22, 0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821);
+	ROUND(G, 1, 6, 11, 0, 5, 9, 14, 20, 0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa);
+	ROUND(G, 5, 10, 15, 4, 5, 9, 14, 20, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8);
+	ROUND(G, 9, 14, 3, 8, 5, 9, 14, 20, 0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed);
+	ROUND(G, 13, 2, 7, 12, 5, 9, 14, 20, 0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a);
+	ROUND(H, 5, 8, 11, 14, 4, 11, 16, 23, 0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c);
+	ROUND(H, 1, 4, 7, 10, 4, 11, 16, 23, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70);
+	ROUND(H, 13, 0, 3, 6, 4, 11, 16, 23, 0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05);
+	ROUND(H, 9, 12, 15, 2, 4, 11, 16, 23, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665);
+	ROUND(I, 0, 7, 14, 5, 6, 10, 15, 21, 0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039);
+	ROUND(I, 12, 3, 10, 1, 6, 10, 15, 21, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1);
+	ROUND(I, 8, 15, 6, 13, 6, 10, 15, 21, 0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1);
+	ROUND(I, 4, 11, 2, 9, 6, 10, 15, 21, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391);
+	m->a[0] += a, m->a[1] += b, m->a[2] += c, m->a[3] += d;
+}
+
+static void
+md5_add(struct md5 *m, const char *ptr, size_t n)
+{
+	const unsigned char *p = (const unsigned char *)ptr;
+	size_t have = m->len % 64, take;
+
+	m->len += n;
+	if (have > 0) {
+		take = n < 64 - have ? n : 64 - have;
+		memcpy(m->block + have, p, take);
+		if (have + take < 64)
+			return;
+		md5_block(m, m->block);
+		p += take, n -= take;
+	}
+	for (; n >= 64; p += 64, n -= 64)
+		md5_block(m, p);
+	memcpy(m->block, p, n);
+}
+
+static void
+md5_hex(struct md5 *m, char hex[33])
+{
+	static const char pad[64] = { (char)0x80 };
+	uint64_t bits = m->len * 8;
+	char len[8];
+	int i;
+
+	for (i = 0; i < 8; i++)
+		len[i] = (char)(bits >> 8 * i & 255);
+	md5_add(m, pad, 1 + (119 - m->len % 64) % 64);
+	md5_add(m, len, 8);
+	for (i = 0; i < 16; i++)
+		snprintf(hex + 2 * i, 3, "%02x", (unsigned)(m->a[i / 4] >> 8 * (i % 4) & 255));
+}
+
+/* ---- storing ---- */
+
+/* The 4yz or 5yz that a transaction ends with. */
+static void
+reply_failure(struct session *s, int code)
+{
+	if (code == 552)
+		reply(s, 552, "5.3.4", "message too big, the limit is %ld octets",
+		    conf.num[GSMTP_MAX_SIZE]);
+	else if (code == 452)
+		reply(s, 452, "4.3.1", "too much mail in memory now, try again later");
+	else if (code == 451)
+		reply(s, 451, "4.3.0", "cannot be stored now, try again later");
+	else if (code == 550)
+		reply(s, 550, "5.7.1", "no address of a serviced domain in To, Cc or Bcc");
+	else
+		reply(s, 554, "5.6.0", "the database refuses this message");
+}
+
+/* Text as a value in the log: whatever it is, it does not end the value. */
+static const char *
+log_value(const char *text, char dst[PATH_MAX_IN + 1])
+{
+	size_t i;
+
+	for (i = 0; i < PATH_MAX_IN && text[i]; i++)
+		dst[i] = strchr(" <>", text[i]) ? '_' : text[i];
+	dst[i] = '\0';
+	return dst;
+}
+
+/* The transaction is over: its line in the log, its reply, and what was pipelined behind it. */
+static void
+answer(struct session *s, enum db_status status)
+{
+	static const struct { int code; const char *event; } how[] = {
+		[DB_STORED] = { 250, "stored" }, [DB_REFUSED] = { 554, "refused" },
+		[DB_LOST] = { 451, "deferred" }, [DB_TOO_BIG] = { 552, "refused" }
+	};
+	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], cipher[PATH_MAX_IN + 1], tls[96];
+	int code = s->tx.fail ? s->tx.fail : how[status].code;
+	const char *event = s->tx.fail == 0 ? how[status].event : code < 500 ? "deferred" : "refused";
+
+	if (code == 250)
+		me->mails++, me->rows += s->tx.rcpts, me->octets += s->tx.size;
+	else if (code < 500)
+		me->deferred++;
+	else
+		me->refused++;
+	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%lu wait=%lldms client=%s "
+	    "tls=%s code=%d", event, s->hash[0] ? s->hash : "-", log_value(s->tx.from, from),
+	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
+	    (unsigned long)s->tx.size, s->state == STORING ? clock_ms() - s->since : 0, s->peer,
+	    s->tls ? log_value(tls_describe(s->tls, tls, sizeof(tls)), cipher) : "-", code);
+	transaction_reset(s);
+	if (code == 250) {
+		s->errors = 0;
+		reply(s, 250, "2.0.0", "OK: queued as %s", s->hash);
+	} else
+		reply_failure(s, code);
+	s->since = now;
+}
+
+/* The first address of From, lower case; the reverse-path where there is none. */
+static size_t
+extract_from_email(struct mime_span value, const char *reverse_path, char *dst, size_t cap)
+{
+	size_t n;
+
+	if (!mime_address(&value, dst, cap)) {
+		n = strlen(reverse_path);
+		memcpy(dst, reverse_path, n + 1);
+	}
+	n = strlen(dst);
+	lower_all(dst, n);
+	return n;
+}
+
+/* The PHP script's rule: is an address of a serviced domain in this field? */
+static int
+extract_email(struct mime_span value)
+{
+	char addr[1024];
+
+	while (mime_address(&value, addr, sizeof(addr)))
+		if (serviced(addr, strlen(addr)))
+			return 1;
+	return 0;
+}
+
+/* To, Cc, Bcc and their Resent- forms, RFC 5322 3.6.3 and 3.6.6. */
+static int
+is_recipient_field(struct mime_span name)
+{
+	if (name.len > 7 && strncasecmp(name.ptr, "Resent-", 7) == 0)
+		name.ptr += 7, name.len -= 7;
+	return mime_is(name, "To") || mime_is(name, "Cc") || mime_is(name, "Bcc");
+}
+
+/*
+ * The columns of one recipient, RFC 5321's forward-path at rcpt: "recipient" is
+ * that path, "to" the same or local-part@GM_PRIMARY_MAIL_HOST, "hash" the MD5
+ * of to, from, subject and body. text holds both addresses; -1: no memory.
+ */
+static int
+make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, struct buffer *text,
+    char hash[33])
+{
+	const char *primary = conf.text[GM_PRIMARY_MAIL_HOST], *at = strrchr(rcpt, '@');
+	struct md5 m = { { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476 }, 0, { 0 } };
+	size_t len = strlen(rcpt), start = text->len;
+
+	if (buf_add(text, rcpt, len) == -1)
+		return -1;
+	if (*primary && (buf_add(text, rcpt, at ? (size_t)(at - rcpt) : len) == -1 ||
+	    buf_add(text, "@", 1) == -1 || buf_add(text, primary, strlen(primary)) == -1))
+		return -1;
+	lower_all(text->ptr + start, text->len - start);
+	/* text may move while rows are added: offsets now, pointers in save_email(). */
+	row->recipient = (struct db_text){ NULL, len };
+	row->to = (struct db_text){ NULL, *primary ? text->len - start - len : len };
+	md5_add(&m, text->ptr + start + (*primary ? len : 0), row->to.len);
+	md5_add(&m, col->from.ptr, col->from.len);
+	md5_add(&m, col->subject.ptr, col->subject.len);
+	md5_add(&m, col->body.ptr, col->body.len);
+	md5_hex(&m, hash);
+	row->hash = (struct db_text){ hash, 32 };
+	return 0;
+}
+
+/*
+ * The message is whole: parse it and hand it to the database. The transaction
+ * waits in STORING until answer(), or is answered here where it cannot wait.
+ */
+static void
+save_email(struct session *s)
+{
+	static char from[PATH_MAX_IN * 4 + 1], subject[SUBJECT_MAX + 1];
+	static struct buffer body, text, rows;
+	const char *msg = s->tx.mail.ptr + s->tx.trace, *rcpt = s->tx.rcpt.ptr;
+	size_t len = s->tx.mail.len - s->tx.trace, cap, i, at;
+	struct mime_span header, name, value, from_field = { "", 0 }, subject_field = { "", 0 };
+	struct mime_part part;
+	struct db_columns col;
+	struct db_row *row;
+	char *hash;
+	int checked = !conf.num[GSMTP_CHECK_HEADER] || strchr(rcpt, '@') == NULL;
+	int have_from = 0, have_subject = 0;
+	enum db_status status = DB_LOST;
+
+	s->hash[0] = '\0';
+	s->since = now;
+	if (s->tx.fail)
+		goto answer;
+	header = mime_header(msg, len);
+	while (mime_next_field(&header, &name, &value)) {
+		if (!have_from && mime_is(name, "From"))
+			from_field = value, have_from = 1;
+		else if (!have_subject && mime_is(name, "Subject"))
+			subject_field = value, have_subject = 1;
+		else if (!checked && is_recipient_field(name))
+			checked = extract_email(value);
+	}
+	if (!checked) {
+		transaction_fail(s, 550);
+		goto answer;
+	}
+	mime_body(msg, len, &part);
+	/* Three octets of UTF-8 for one is the most that a charset's conversion makes. */
+	cap = part.body.len < BODY_MAX / 3 ? part.body.len * 3 + 1 : BODY_MAX + 1;
+	if (scratch(&body, cap) == NULL || scratch(&rows, s->tx.rcpts * (sizeof(*row) + 33)) == NULL)
+		goto answer;
+	row = (struct db_row *)(void *)rows.ptr;
+	hash = rows.ptr + s->tx.rcpts * sizeof(*row);
+	col.date = time(NULL);
+	col.from = (struct db_text){ from, extract_from_email(from_field, s->tx.from, from,
+	    sizeof(from)) };
+	col.subject = (struct db_text){ subject, mime_words(subject_field, subject,
+	    sizeof(subject)) };
+	col.body = (struct db_text){ body.ptr, mime_text(&part, body.ptr, cap) };
+	col.charset = (struct db_text){ part.charset, strlen(part.charset) };
+	col.content_type = (struct db_text){ part.type, strlen(part.type) };
+	col.mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
+	col.row = row;
+	col.rows = s->tx.rcpts;
+	text.len = 0;
+	for (i = 0; i < s->tx.rcpts; i++, rcpt += strlen(rcpt) + 1)
+		if (make_row(&row[i], rcpt, &col, &text, hash + 33 * i) == -1)
+			goto answer;
+	for (i = at = 0; i < s->tx.rcpts; i++) {
+		row[i].recipient.ptr = row[i].to.ptr = text.ptr + at;
+		at += row[i].recipient.len;
+		if (*conf.text[GM_PRIMARY_MAIL_HOST]) {
+			row[i].to.ptr = text.ptr + at;
+			at += row[i].to.len;
+		}
+	}
+	memcpy(s->hash, hash, 33);
+	status = db_add(db, &s->mail, &col);
+answer:
+	mail_free(s);
+	if (body.cap > KEEP_MAX)
+		buf_free(&body);
+	if (status == DB_PENDING) {
+		s->state = STORING;
+		npending++;
+	} else
+		answer(s, status);
+}
+
+/* ---- DATA and BDAT: the message's octets ---- */
+
+/* Return-Path and Received, RFC 5321 4.4; the session's own words cannot break a line here. */
+static void
+add_trace(struct session *s)
+{
+	static unsigned long count;
+	char text[2 * PATH_MAX_IN + 1536], date[40], helo[256], cipher[96], secure[96] = "";
+	const char *with = s->tx.utf8 ? "UTF8SMTP" : s->esmtp ? "ESMTP" : "SMTP";
+	time_t t = time(NULL);
+	struct tm tm;
+	size_t i;
+	int n;
+
+	if (s->tls)
+		snprintf(secure, sizeof(secure), "(%.80s)\r\n\t",
+		    tls_describe(s->tls, cipher, sizeof(cipher)));
+	gmtime_r(&t, &tm);
+	strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S +0000", &tm);
+	for (i = 0; i < sizeof(helo) - 1 && s->helo[i]; i++)
+		helo[i] = strchr("()<>\\\"; ,@", s->helo[i]) ? '?' : s->helo[i];
+	helo[i] = '\0';
+	n = snprintf(text, sizeof(text),
+	    "Return-Path: <%s>\r\nReceived: from %s ([%s%s])\r\n\t%sby %s with %s%s id %lx.%lx.%lx",
+	    s->tx.from, helo, strchr(s->peer, ':') ? "IPv6:" : "", s->peer, secure,
+	    conf.text[GSMTP_HOST_NAME], with, s->tls ? "S" : "", (unsigned long)t, (unsigned long)getpid(),
+	    ++count);
+	/* For one recipient alone: a list would show the Bcc'd ones to each other. */
+	if (s->tx.rcpts == 1)
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "\r\n\tfor <%s>", s->tx.rcpt.ptr);
+	n += snprintf(text + n, sizeof(text) - (size_t)n, ";\r\n\t%s\r\n", date);
+	mail_add(s, text, (size_t)n);
+	s->tx.trace = s->tx.mail.len;
+	s->tx.size = 0;
+}
+
+/*
+ * Takes octets of DATA, indifferent to how reads split them, up to the end of
+ * data, and gives how many. Only CRLF "." CRLF ends a message (RFC 5321 4.1.1.4;
+ * CVE-2023-51764); a "." that starts a line is dropped (4.5.2); all other
+ * octets, NUL and bare CR or LF among them, are the message.
+ */
+static size_t
+data(struct session *s, const char *p, size_t n)
+{
+	size_t base = 0, i = 0;		/* s->eod tells what came before p[base] */
+	const char *dot;
+
+	while (i < n) {
+		if (s->eod == DOT && p[i] == '\r') {
+			s->eod = DOTCR;
+			base = ++i;
+			continue;
+		}
+		if (s->eod == DOTCR && p[i] == '\n') {
+			save_email(s);
+			return i + 1;
+		}
+		if (s->eod == DOTCR)
+			mail_add(s, "\r", 1);
+		if (s->eod >= DOT)
+			s->eod = s->eod == DOT ? TEXT : CR;
+		/* From p[base] to the next "." at the start of a line is message. */
+		for (dot = p + i; (dot = memchr(dot, '.', (size_t)(p + n - dot))) != NULL; dot++) {
+			size_t back = (size_t)(dot - p) - base;
+
+			if (back == 0 ? s->eod == CRLF : dot[-1] == '\n' &&
+			    (back == 1 ? s->eod == CR : dot[-2] == '\r'))
+				break;
+		}
+		if (dot == NULL) {
+			mail_add(s, p + base, n - base);
+			s->eod = p[n - 1] == '\r' ? CR : p[n - 1] == '\n' &&
+			    (n - base > 1 ? p[n - 2] == '\r' : s->eod == CR) ? CRLF : TEXT;
+			return n;
+		}
+		mail_add(s, p + base, (size_t)(dot - p) - base);
+		s->eod = DOT;
+		base = i = (size_t)(dot - p) + 1;
+	}
+	return n;
+}
+
+/* Takes octets of a BDAT chunk, RFC 3030 2; those of a refused one too, so that they never run. */
+static size_t
+chunk(struct session *s, const char *p, size_t n)
+{
+	if (n > s->chunk)
+		n = (size_t)s->chunk;
+	mail_add(s, p, n);
+	s->chunk -= n;
+	if (s->chunk > 0)
+		return n;
+	if (s->tx.rcpts == 0) {
+		transaction_reset(s);
+		reply(s, 503, "5.5.1", "RCPT first");
+	} else if (s->last)
+		save_email(s);
+	else {
+		s->state = CHUNKED;
+		if (s->tx.fail)
+			reply_failure(s, s->tx.fail);
+		else
+			reply(s, 250, "2.0.0", "%lu octets received", (unsigned long)s->tx.size);
+	}
+	s->since = now;
+	return n;
+}
+
+/* ---- commands, in the order a client sends them ---- */
+
+static int
+greet(struct session *s, const char *name, int esmtp)
+{
+	char *helo;
+
+	if (*name == '\0') {
+		reply(s, 501, "5.5.4", "your host name, please");
+		return -1;
+	}
+	if ((helo = strdup(name)) == NULL) {
+		reply(s, 421, "4.3.0", "out of memory");
+		return -1;
+	}
+	free(s->helo);
+	s->helo = helo;
+	s->esmtp = (unsigned char)esmtp;
+	transaction_reset(s);
+	s->state = GREETED;
+	return 0;
+}
+
+static void
+cmd_helo(struct session *s, char *arg)
+{
+	if (greet(s, arg, 0) == 0)
+		reply(s, 250, NULL, "Hello %.200s, I am glad to meet you", arg);
+}
+
+static void
+cmd_ehlo(struct session *s, char *arg)
+{
+	char text[1024];
+	size_t max = db_max_mail(db);
+	int n;
+
+	if (greet(s, arg, 1) == -1)
+		return;
+	if (max > (size_t)conf.num[GSMTP_MAX_SIZE])
+		max = (size_t)conf.num[GSMTP_MAX_SIZE];
+	n = snprintf(text, sizeof(text), "250-%.200s Hello %.200s [%s]\r\n250-SIZE %lu\r\n%s"
+	    "250-8BITMIME\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250-SMTPUTF8\r\n"
+	    "250-CHUNKING\r\n250-BINARYMIME\r\n250 HELP\r\n", conf.text[GSMTP_HOST_NAME], arg,
+	    s->peer, (unsigned long)max, *conf.text[GSMTP_TLS_CERT] && !s->tls ? "250-STARTTLS\r\n" : "");
+	out(s, text, (size_t)n);
+}
+
+/* RFC 3207. What is pipelined behind it comes in the clear and is dropped (CVE-2011-0411). */
+static void
+cmd_starttls(struct session *s, char *arg)
+{
+	if (s->tls || *conf.text[GSMTP_TLS_CERT] == '\0')
+		reply(s, 503, "5.5.1", "no TLS to start here");
+	else if (*arg)
+		reply(s, 501, "5.5.4", "STARTTLS takes no argument");
+	else {
+		reply(s, 220, "2.0.0", "ready for TLS");
+		s->starttls = 1;
+	}
+}
+
+/* A decimal number without overflow: as large as fits. NULL-terminated digits only; -1 otherwise. */
+static int
+parse_number(const char *p, uint64_t *n)
+{
+	*n = 0;
+	if (*p == '\0')
+		return -1;
+	for (; *p; p++) {
+		if (*p < '0' || *p > '9')
+			return -1;
+		*n = *n > UINT64_MAX / 10 - 1 ? UINT64_MAX : *n * 10 + (uint64_t)(*p - '0');
+	}
+	return 0;
+}
+
+/* One parameter of MAIL, RFC 5321 4.1.2; 0, or it has been refused. */
+static int
+mail_parameter(struct session *s, const char *p)
+{
+	uint64_t n;
+
+	if (strncasecmp(p, "SIZE=", 5) == 0) {			/* RFC 1870 */
+		if (parse_number(p + 5, &n) == -1)
+			reply(s, 501, "5.5.4", "SIZE= takes a number");
+		else if (n > (uint64_t)conf.num[GSMTP_MAX_SIZE] || n > db_max_mail(db))
+			reply_failure(s, 552);
+		else
+			return 0;
+	} else if (strncasecmp(p, "BODY=", 5) == 0) {		/* RFC 6152, RFC 3030 3 */
+		s->tx.binary = strcasecmp(p + 5, "BINARYMIME") == 0;
+		if (s->tx.binary || strcasecmp(p + 5, "7BIT") == 0 ||
+		    strcasecmp(p + 5, "8BITMIME") == 0)
+			return 0;
+		reply(s, 501, "5.5.4", "BODY= takes 7BIT, 8BITMIME or BINARYMIME");
+	} else if (strcasecmp(p, "SMTPUTF8") == 0) {		/* RFC 6531 */
+		s->tx.utf8 = 1;
+		return 0;
+	} else
+		reply(s, 555, "5.5.4", "unknown parameter %.100s", p);
+	return -1;
+}
+
+static void
+cmd_mail(struct session *s, char *arg)
+{
+	char *path, *params, *p;
+
+	transaction_reset(s);
+	if (strncasecmp(arg, "FROM:", 5) != 0 || parse_path(arg + 5, &path, &params) == -1) {
+		reply(s, 501, "5.1.7", "MAIL FROM:<reverse-path>");
+		return;
+	}
+	if (!is_utf8(path)) {
+		reply(s, 553, "5.6.7", "an address is ASCII or UTF-8");
+		return;
+	}
+	for (p = strtok(params, " "); p != NULL; p = strtok(NULL, " "))
+		if (mail_parameter(s, p) == -1)
+			return;
+	if ((s->tx.from = strdup(path)) == NULL) {
+		reply_failure(s, 452);
+		return;
+	}
+	s->state = MAIL;
+	reply(s, 250, "2.1.0", "sender ok");
+}
+
+static void
+cmd_rcpt(struct session *s, char *arg)
+{
+	char *path, *params;
+
+	if (strncasecmp(arg, "TO:", 3) != 0 || parse_path(arg + 3, &path, &params) == -1 ||
+	    *path == '\0')
+		reply(s, 501, "5.1.3", "RCPT TO:<forward-path>");
+	else if (!is_utf8(path))
+		reply(s, 553, "5.6.7", "an address is ASCII or UTF-8");
+	else if (*params)
+		reply(s, 555, "5.5.4", "unknown parameter %.100s", params);
+	/* RFC 5321 4.1.1.3: postmaster without a domain is always taken, in any case. */
+	else if (strcasecmp(path, "postmaster") != 0 && !serviced(path, strlen(path)))
+		reply(s, 550, "5.7.1", "relay refused");
+	else if (s->tx.rcpts >= (size_t)conf.num[GSMTP_MAX_RCPT])
+		reply(s, 452, "4.5.3", "too many recipients");
+	else if (buf_add(&s->tx.rcpt, path, strlen(path) + 1) == -1)
+		reply_failure(s, 452);
+	else {
+		s->tx.rcpts++;
+		s->state = RCPT;
+		reply(s, 250, "2.1.5", "recipient ok");
+	}
+}
+
+static void
+cmd_data(struct session *s, char *arg)
+{
+	if (*arg)
+		reply(s, 501, "5.5.4", "DATA takes no argument");
+	else if (s->tx.binary)		/* RFC 3030 3 */
+		reply(s, 503, "5.5.1", "BINARYMIME needs BDAT");
+	else if (memory_held() > (size_t)conf.num[GSMTP_MAX_MEMORY])
+		reply_failure(s, 452);
+	else {
+		add_trace(s);
+		s->eod = CRLF;
+		s->state = DATA;
+		reply(s, 354, NULL, "Enter message, ending with \".\" on a line by itself");
+	}
+}
+
+/* RFC 3030 2. However wrong it is, the octets it announces are consumed, never run. */
+static void
+cmd_bdat(struct session *s, char *arg)
+{
+	char *last = strchr(arg, ' ');
+
+	if (last)
+		*last++ = '\0';
+	if (parse_number(arg, &s->chunk) == -1 || (last && strcasecmp(last, "LAST") != 0)) {
+		/* What follows cannot be told from commands: RFC 3030 4.2 has no answer but this. */
+		reply(s, 421, "4.5.4", "BDAT takes a number and perhaps LAST");
+		return;
+	}
+	s->last = last != NULL;
+	if (s->state == RCPT)
+		add_trace(s);
+	if (s->chunk > (uint64_t)conf.num[GSMTP_MAX_SIZE])
+		transaction_fail(s, 552);
+	s->state = CHUNK;
+	if (s->chunk == 0)
+		chunk(s, "", 0);
+}
+
+static void
+cmd_rset(struct session *s, char *arg)
+{
+	(void)arg;
+	transaction_reset(s);
+	reply(s, 250, "2.0.0", "OK");
+}
+
+/* Commands whose whole work is their reply. */
+static const struct answer { const char *verb; int code; const char *status, *text; } answers[] = {
+	{ "NOOP", 250, "2.0.0", "OK" },
+	{ "QUIT", 221, "2.0.0", "Bye" },
+	{ "VRFY", 252, "2.1.5", "send some mail, it will be stored if it can be" },
+	{ "EXPN", 502, "5.5.1", "no lists here" },
+	{ "HELP", 214, "2.0.0", "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT: see RFC 5321" },
+	/* A browser, made to send mail by some page: nothing that follows may be read as SMTP. */
+	{ "GET", 221, "2.7.0", "this is SMTP, not HTTP" }, { "POST", 221, "2.7.0", "this is SMTP, not HTTP" },
+	{ "HEAD", 221, "2.7.0", "this is SMTP, not HTTP" }, { "PUT", 221, "2.7.0", "this is SMTP, not HTTP" },
+	{ "OPTIONS", 221, "2.7.0", "this is SMTP, not HTTP" }, { "CONNECT", 221, "2.7.0", "this is SMTP, not HTTP" },
+};
+
+#define ANY (IN(NEW) | IN(GREETED) | IN(MAIL) | IN(RCPT) | IN(CHUNKED))
+
+static const struct command {
+	const char *verb;
+	void (*run)(struct session *, char *arg);
+	unsigned when;			/* states in which it is in sequence */
+} commands[] = {
+	{ "HELO", cmd_helo, ANY },
+	{ "EHLO", cmd_ehlo, ANY },
+	{ "STARTTLS", cmd_starttls, IN(GREETED) },
+	{ "MAIL", cmd_mail, IN(GREETED) },
+	{ "RCPT", cmd_rcpt, IN(MAIL) | IN(RCPT) },
+	{ "DATA", cmd_data, IN(RCPT) },
+	{ "BDAT", cmd_bdat, ANY },
+	{ "RSET", cmd_rset, ANY },
+};
+
+/* Runs one command; line is its own copy, without CRLF. */
+static void
+command(struct session *s, char *line)
+{
+	const struct command *c = commands, *end = c + sizeof(commands) / sizeof(*commands);
+	const struct answer *a = answers, *last = a + sizeof(answers) / sizeof(*answers);
+	size_t n = strlen(line);
+	char *arg;
+
+	while (n > 0 && line[n - 1] == ' ')
+		line[--n] = '\0';
+	if (conf.num[GSMTP_VERBOSE])
+		log_line(s->id, "command %s", line);
+	n = strcspn(line, " ");
+	arg = line + n + strspn(line + n, " ");
+	while (c < end && (strlen(c->verb) != n || strncasecmp(c->verb, line, n) != 0))
+		c++;
+	while (c == end && a < last && (strlen(a->verb) != n || strncasecmp(a->verb, line, n) != 0))
+		a++;
+	if (c == end && a < last)
+		reply(s, a->code, a->status, "%s", a->text);
+	else if (c == end)
+		reply(s, 500, "5.5.2", "unknown command");
+	else if (!(c->when & IN(s->state)))
+		reply(s, 503, "5.5.1", s->state == NEW ? "EHLO or HELO first" :
+		    s->state == GREETED ? "MAIL first" : c->run == cmd_mail ?
+		    "one transaction at a time" : s->state == CHUNKED ?
+		    "BDAT or RSET now" : "RCPT first");
+	else
+		c->run(s, arg);
+}
+
+/*
+ * Takes a command line off the input and runs it; gives its length, or 0 where
+ * it is not whole yet. Only CRLF ends a line (RFC 5321 2.3.8). A bare LF, as a
+ * person at netcat sends it, gets an answer, but what it ends is never run.
+ */
+static size_t
+command_line(struct session *s, const char *p, size_t n)
+{
+	const char *lf = memchr(p, '\n', n);
+	size_t len = lf ? (size_t)(lf - p) + 1 : n, i;
+	char line[LINE_MAX_IN];
+	int skip = s->skip;
+
+	if (lf == NULL && len < LINE_MAX_IN)
+		return 0;
+	s->skip = lf == NULL;
+	if (lf == NULL)			/* too long: the rest of it is dropped as it comes */
+		return len;
+	s->since = now;
+	if (skip || len > LINE_MAX_IN)
+		reply(s, 500, "5.5.2", "line too long");
+	else if (len < 2 || p[len - 2] != '\r')
+		reply(s, 500, "5.5.2", "end each line with CR LF");
+	else {
+		memcpy(line, p, len -= 2);
+		line[len] = '\0';
+		for (i = 0; i < len && (unsigned char)line[i] >= ' ' && line[i] != 127; i++)
+			;
+		if (i < len)
+			reply(s, 500, "5.5.2", "control octet in a command");
+		else
+			command(s, line);
+		len += 2;
+	}
+	return len;
+}
+
+/* ---- the PROXY protocol ---- */
+
+/* Both families as one: IPv4 in the form ::ffff:a.b.c.d, RFC 4291 2.5.5.2. */
+static void
+map_ipv4(unsigned char to[16], const void *addr)
+{
+	memset(to, 0, 10);
+	memset(to + 10, 255, 2);
+	memcpy(to + 12, addr, 4);
+}
+
+/* Takes a textual address; -1 where it is none. */
+static int
+parse_address(const char *text, unsigned char to[16])
+{
+	unsigned char v4[4];
+
+	if (inet_pton(AF_INET6, text, to) == 1)
+		return 0;
+	if (inet_pton(AF_INET, text, v4) != 1)
+		return -1;
+	map_ipv4(to, v4);
+	return 0;
+}
+
+static int
+in_network(const struct network *net, const unsigned char addr[16])
+{
+	int full = net->bits / 8, rest = net->bits % 8;
+
+	return memcmp(net->addr, addr, (size_t)full) == 0 && (rest == 0 ||
+	    ((net->addr[full] ^ addr[full]) & (0xff00 >> rest & 255)) == 0);
+}
+
+static void	session_start(struct session *, const unsigned char addr[16]);
+
+/*
+ * Takes the header that a proxy puts before anything else (HAProxy's PROXY
+ * protocol, versions 1 and 2): gives its length, 0 where it is not whole yet;
+ * an invalid one ends the session without a word. It comes once: from here on
+ * the session is the client's.
+ */
+static size_t
+proxy_header(struct session *s, const char *p, size_t n)
+{
+	static const char v2[] = "\r\n\r\n\0\r\nQUIT\n";
+	const unsigned char *u = (const unsigned char *)p;
+	unsigned char addr[16];
+	char line[108], *save, *word;
+	size_t len;
+	int local = 0;
+
+	if (n >= 12 && memcmp(p, v2, 12) == 0) {
+		if (n < 16 || n < (len = 16 + ((size_t)u[14] << 8 | u[15])))
+			return n < LINE_MAX_IN ? 0 : (s->state = CLOSING, n);
+		local = u[12] == 0x20 || u[13] >> 4 == 0;	/* LOCAL, or UNSPEC */
+		if (u[13] >> 4 == 1 && len >= 16 + 12)
+			map_ipv4(addr, u + 16);
+		else if (u[13] >> 4 == 2 && len >= 16 + 36)
+			memcpy(addr, u + 16, 16);
+		else if (!local)
+			goto bad;
+		if (u[12] != 0x20 && u[12] != 0x21)
+			goto bad;
+	} else if (n < 12 && memcmp(p, v2, n) == 0) {
+		return 0;
+	} else {
+		const char *lf = memchr(p, '\n', n < 107 ? n : 107);
+
+		if (lf == NULL && n < 107 && memcmp(p, "PROXY ", n < 6 ? n : 6) == 0)
+			return 0;
+		if (lf == NULL || lf == p || lf[-1] != '\r' || memcmp(p, "PROXY ", 6) != 0)
+			goto bad;
+		len = (size_t)(lf - p) + 1;
+		memcpy(line, p + 6, len - 8);
+		line[len - 8] = '\0';
+		if ((word = strtok_r(line, " ", &save)) == NULL)
+			goto bad;
+		local = strcmp(word, "UNKNOWN") == 0;
+		if (!local && ((strcmp(word, "TCP4") != 0 && strcmp(word, "TCP6") != 0) ||
+		    (word = strtok_r(NULL, " ", &save)) == NULL || parse_address(word, addr) == -1))
+			goto bad;
+	}
+	if (local && parse_address(s->peer, addr) == -1)
+		goto bad;
+	session_start(s, addr);
+	return len;
+bad:
+	log_line(s->id, "proxy-error client=%s", s->peer);
+	s->abrupt = 1;
+	s->state = CLOSING;
+	return n;
+}
+
+/* ---- sessions ---- */
+
+/* Is its input wanted? Not while it has replies to read, or its mail is at the database. */
+static int
+may_read(const struct session *s)
+{
+	return s->state != STORING && s->out.len == 0;
+}
+
+/* What select() is to watch, from what the session waits for. */
+static void
+watch(const struct session *s)
+{
+	int io = (may_read(s) ? TLS_READ : 0) | (s->out.len > 0 ? TLS_WRITE : 0);
+
+	if (s->tls)
+		io = tls_wants(s->tls, io);
+	if (io & TLS_READ)
+		FD_SET(s->fd, &readers);
+	else
+		FD_CLR(s->fd, &readers);
+	if (io & TLS_WRITE)
+		FD_SET(s->fd, &writers);
+	else
+		FD_CLR(s->fd, &writers);
+}
+
+/* Lets go of the connection; of the session too, unless its mail is at the database. */
+static void
+session_close(struct session *s)
+{
+	int fd = s->fd;
+
+	if (fd != -1) {
+		if (conf.num[GSMTP_VERBOSE])
+			log_line(s->id, "disconnect client=%s", s->peer);
+		tls_free(s->tls);
+		s->tls = NULL;
+		FD_CLR(fd, &readers);
+		FD_CLR(fd, &writers);
+		close(fd);
+		my_keys[fd] = 0;
+		sessions[fd] = NULL;
+		while (top >= 0 && sessions[top] == NULL)
+			top--;
+		s->fd = -1;
+		me->clients = (unsigned long)--nsessions;
+	}
+	buf_free(&s->in);
+	buf_free(&s->out);
+	if (s->state == STORING)
+		return;
+	transaction_reset(s);
+	free(s->helo);
+	free(s);
+}
+
+/* Writes the replies, as many as go; -1 where the session has been closed. */
+static int
+session_flush(struct session *s)
+{
+	ssize_t n;
+
+	while (s->out.len > 0) {
+		n = s->tls ? tls_write(s->tls, s->out.ptr, s->out.len) :
+		    write(s->fd, s->out.ptr, s->out.len);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return 0;
+		if (n <= 0) {
+			session_close(s);
+			return -1;
+		}
+		s->out.len -= (size_t)n;
+		memmove(s->out.ptr, s->out.ptr + n, s->out.len);
+	}
+	buf_free(&s->out);
+	if (s->state == CLOSING && s->abrupt) {
+		session_close(s);
+		return -1;
+	}
+	/* close() with octets unread would reset the connection and lose the reply on its way. */
+	if (s->state == CLOSING && !s->shut) {
+		s->shut = 1;
+		shutdown(s->fd, SHUT_WR);
+	}
+	if (s->starttls) {
+		s->starttls = 0;
+		free(s->helo);
+		s->helo = NULL;
+		s->state = NEW;
+		if ((s->tls = tls_new(s->fd)) == NULL) {
+			session_close(s);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/*
+ * Runs what input there is, by state, and gives how many octets are done with.
+ * The rest is a command that is not whole, or has to wait: for the database
+ * (STORING), or for the client to read its replies.
+ */
+static size_t
+session_run(struct session *s, const char *p, size_t n)
+{
+	size_t done = 0, k;
+
+	while (done < n && s->state != STORING && s->out.len < OUT_MAX) {
+		if (s->starttls || s->state == CLOSING)
+			return n;
+		else if (s->state == PROXY)
+			k = proxy_header(s, p + done, n - done);
+		else if (s->state == DATA)
+			k = data(s, p + done, n - done);
+		else if (s->state == CHUNK)
+			k = chunk(s, p + done, n - done);
+		else
+			k = command_line(s, p + done, n - done);
+		if (k == 0)
+			break;
+		done += k;
+	}
+	return done;
+}
+
+/* Runs input, writes the replies, keeps what is left over; -1 where the session has been closed. */
+static int
+session_input(struct session *s, const char *p, size_t n)
+{
+	size_t done;
+
+	do {
+		done = session_run(s, p, n);
+		p += done;
+		n -= done;
+		if (session_flush(s) == -1)
+			return -1;
+	} while (n > 0 && done > 0 && may_read(s));
+	if (n > 0 && buf_add(&s->in, p, n) == -1) {
+		session_close(s);
+		return -1;
+	}
+	watch(s);
+	return 0;
+}
+
+/* Reads once, as much as fits; then what TLS has decrypted beyond it, as select() won't tell. */
+static void
+session_read(struct session *s)
+{
+	static char buf[READ_MAX + LINE_MAX_IN];
+	size_t have;
+	ssize_t n;
+
+	do {
+		/* Kept input is a piece of a command here: READ_MAX and more always fit behind it. */
+		if ((have = s->in.len) > 0) {
+			memcpy(buf, s->in.ptr, have);
+			buf_free(&s->in);
+		}
+		n = s->tls ? tls_read(s->tls, buf + have, sizeof(buf) - have) :
+		    read(s->fd, buf + have, sizeof(buf) - have);
+		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+			if (have > 0 && buf_add(&s->in, buf, have) == -1)
+				session_close(s);
+			else
+				watch(s);
+			return;
+		}
+		if (n <= 0) {
+			session_close(s);
+			return;
+		}
+		if (session_input(s, buf, have + (size_t)n) == -1)
+			return;
+	} while (s->tls && may_read(s) && tls_pending(s->tls));
+}
+
+/* Its mail is answered, or it can be written to: go on with what it had sent meanwhile. */
+static void
+session_wake(struct session *s)
+{
+	struct buffer in;
+	int gone;
+
+	if (session_flush(s) == -1)
+		return;
+	if (may_read(s) && s->in.len > 0) {
+		in = s->in;
+		memset(&s->in, 0, sizeof(s->in));
+		gone = session_input(s, in.ptr, in.len);
+		buf_free(&in);
+		if (gone)
+			return;
+	}
+	if (s->tls && may_read(s) && tls_pending(s->tls))
+		session_read(s);
+	else
+		watch(s);
+}
+
+/* How many of the connections of all workers come from this address. */
+static long
+clients_of(uint64_t key)
+{
+	const uint64_t *k = (const uint64_t *)(const void *)&board->slot[board->workers];
+	size_t i, n = board->keys * (size_t)board->workers;
+	long count = 0;
+
+	for (i = 0; i < n; i++)
+		count += k[i] == key;
+	return count;
+}
+
+static unsigned long
+clients_all(void)
+{
+	unsigned long sum = 0;
+	int i;
+
+	for (i = 0; i < board->workers; i++)
+		sum += board->slot[i].clients;
+	return sum;
+}
+
+/* The client's address is known: count it, then greet it or send it away. */
+static void
+session_start(struct session *s, const unsigned char addr[16])
+{
+	static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255 };
+	int v4 = memcmp(addr, mapped, 12) == 0;
+	unsigned long all = clients_all();
+
+	/* One IPv6 host has a /64; IPv4 counts whole. No /64 begins as ::ffff:0:0 does. */
+	memcpy(&s->key, v4 ? addr + 8 : addr, 8);
+	inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? addr + 12 : addr, s->peer, sizeof(s->peer));
+	my_keys[s->fd] = s->key;
+	s->state = NEW;
+	s->since = now;
+	if (conf.num[GSMTP_VERBOSE])
+		log_line(s->id, "connect client=%s", s->peer);
+	if (all > (unsigned long)conf.num[MAX_SMTP_CLIENTS]) {
+		reply(s, 421, "4.7.0", "too many connections");
+		return;
+	}
+	if (all > (unsigned long)conf.num[GSMTP_MAX_CLIENTS_PER_IP] &&
+	    clients_of(s->key) > conf.num[GSMTP_MAX_CLIENTS_PER_IP]) {
+		log_line(s->id, "limit GSMTP_MAX_CLIENTS_PER_IP client=%s", s->peer);
+		reply(s, 421, "4.7.0", "too many connections from your address");
+		return;
+	}
+	reply(s, 220, NULL, "%s ESMTP smtpd", conf.text[GSMTP_HOST_NAME]);
+}
+
+static void
+session_open(int fd, const struct sockaddr *sa)
+{
+	const struct sockaddr_in *v4 = (const void *)sa;
+	const struct sockaddr_in6 *v6 = (const void *)sa;
+	struct session *s;
+	unsigned char addr[16];
+	size_t i;
+
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	if (fd >= FD_SETSIZE || (s = calloc(1, sizeof(*s))) == NULL) {
+		close(fd);
+		return;
+	}
+	s->fd = fd;
+	s->id = ++next_id;
+	s->since = now;
+	sessions[fd] = s;
+	if (fd > top)
+		top = fd;
+	me->clients = (unsigned long)++nsessions;
+	me->connections++;
+	if (sa->sa_family == AF_INET6)
+		memcpy(addr, &v6->sin6_addr, 16);
+	else
+		map_ipv4(addr, &v4->sin_addr);
+	for (i = 0; i < nproxies && !in_network(&proxies[i], addr); i++)
+		;
+	if (i < nproxies) {
+		inet_ntop(AF_INET6, addr, s->peer, sizeof(s->peer));
+		watch(s);
+		return;
+	}
+	session_start(s, addr);
+	session_wake(s);
+}
+
+/* Ends a session that takes too long for what it is doing, RFC 5321 4.5.3.2. */
+static void
+session_timeout(struct session *s, int busy)
+{
+	long long limit = busy ? BUSY_TIMEOUT : conf.num[GSMTP_TIMEOUT];
+
+	if (limit > conf.num[GSMTP_TIMEOUT])
+		limit = conf.num[GSMTP_TIMEOUT];
+	if (s->state == STORING)
+		return;
+	if (s->state == CLOSING)
+		limit = LINGER;
+	else if (s->state == DATA || s->state == CHUNK)
+		limit += (long long)(s->tx.size / 500);
+	if (now - s->since <= limit * 1000)
+		return;
+	if (s->state != CLOSING && s->state != PROXY && s->out.len == 0) {
+		log_line(s->id, "timeout client=%s", s->peer);
+		reply(s, 421, "4.4.2", "timeout, closing the connection");
+		session_wake(s);
+	} else
+		session_close(s);
+}
+
+/* ---- a worker ---- */
+
+/* Mails that have their answer from the database. */
+static void
+results(void)
+{
+	struct db_mail *m;
+	struct session *s;
+
+	while ((m = db_done(db)) != NULL) {
+		s = (struct session *)(void *)((char *)m - offsetof(struct session, mail));
+		npending--;
+		answer(s, m->status);
+		if (s->fd == -1)
+			session_close(s);
+		else
+			session_wake(s);
+	}
+	me->statements = db_statements(db);
+}
+
+static void
+accept_clients(int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len;
+	int i, client;
+
+	for (i = 0; i < ACCEPT_BURST && nsessions < max_sessions; i++) {
+		len = sizeof(sa);
+		if ((client = accept(fd, (struct sockaddr *)&sa, &len)) == -1) {
+			if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ECONNABORTED &&
+			    errno != EINTR)
+				log_line(0, "accept-error %s", strerror(errno));
+			return;
+		}
+		session_open(client, (struct sockaddr *)&sa);
+	}
+}
+
+/* A worker that is told to stop: mails at the database are answered first, all else gets 421. */
+static void
+say_goodbye(void)
+{
+	int fd;
+
+	for (fd = top; fd >= 0; fd--) {
+		struct session *s = sessions[fd];
+
+		if (s == NULL || s->state == STORING || s->state == CLOSING)
+			continue;
+		if (s->state == PROXY)
+			session_close(s);
+		else {
+			reply(s, 421, "4.3.2", "shutting down");
+			s->abrupt = 1;
+			session_wake(s);
+		}
+	}
+}
+
+/* Sets what select() waits for and how long, waits, and says how many descriptors are ready. */
+static int
+wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *unblocked)
+{
+	struct timespec ts;
+	long ms = db_timeout(db);
+	int i, n, max = top > master ? top : master;
+
+	*r = readers;
+	*w = writers;
+	FD_SET(master, r);
+	if (accepting && nsessions < max_sessions)
+		for (i = 0; i < nlisteners; i++) {
+			FD_SET(listeners[i].fd, r);
+			if (listeners[i].fd > max)
+				max = listeners[i].fd;
+		}
+	if ((i = db_fd(db)) != -1) {
+		if (db_wants(db) & DB_READ)
+			FD_SET(i, r);
+		if (db_wants(db) & DB_WRITE)
+			FD_SET(i, w);
+		if (i > max)
+			max = i;
+	}
+	if ((nsessions > 0 || stopping) && (ms < 0 || ms > 1000))
+		ms = 1000;		/* the timeouts of sessions are looked at once a second */
+	if (stopping == 1)
+		ms = 0;
+	ts.tv_sec = ms / 1000;
+	ts.tv_nsec = ms % 1000 * 1000000;
+	log_flush();
+	n = pselect(max + 1, r, w, NULL, ms < 0 ? NULL : &ts, unblocked);
+	now = clock_ms();
+	if (n == -1) {			/* a signal; or a descriptor that is none: cannot happen */
+		FD_ZERO(r);
+		FD_ZERO(w);
+	}
+	return n;
+}
+
+/*
+ * The loop. Told to drain (HUP), a worker takes no new connection and ends with
+ * its last session; told to stop (TERM), or without its master, it ends as soon
+ * as the mails at the database have their answers.
+ */
+static void
+worker_loop(int master, const sigset_t *unblocked)
+{
+	long long checked = 0, stop_at = 0;
+	fd_set r, w;
+	int fd, i, n, busy, accepting = 1;
+
+	for (;;) {
+		n = wait_for_work(&r, &w, master, accepting, unblocked);
+		for (fd = 0; fd <= top && n > 0; fd++)
+			if (sessions[fd] && (FD_ISSET(fd, &r) || FD_ISSET(fd, &w))) {
+				n--;
+				if (sessions[fd]->out.len > 0)
+					session_wake(sessions[fd]);
+				else
+					session_read(sessions[fd]);
+			}
+		if (accepting)
+			for (i = 0; i < nlisteners; i++)
+				if (FD_ISSET(listeners[i].fd, &r))
+					accept_clients(listeners[i].fd);
+		db_run(db);
+		results();
+		db_run(db);
+		for (const char *news; (news = db_news(db)) != NULL; )
+			log_line(0, "%s", news);
+		me->held = held + db_held(db);
+		if (now - checked >= 1000) {
+			checked = now;
+			busy = clients_all() > (unsigned long)conf.num[MAX_SMTP_CLIENTS] * 3 / 4;
+			for (fd = top; fd >= 0; fd--)
+				if (sessions[fd])
+					session_timeout(sessions[fd], busy);
+		}
+		if (got_hup)
+			got_hup = accepting = 0;
+		if ((got_stop || FD_ISSET(master, &r)) && !stopping) {
+			accepting = 0;
+			stopping = 1;
+			stop_at = now + STOP_SECONDS * 1000;
+		} else if (stopping) {	/* not at once: what has arrived whole is still taken */
+			stopping = 2;
+			say_goodbye();
+		}
+		if ((!accepting && nsessions == 0 && npending == 0) || (stopping && now > stop_at))
+			return;
+	}
+}
+
+/* Splits a comma-separated setting; gives the next item without blanks around it, or 0. */
+static int
+next_item(const char **list, struct mime_span *item)
+{
+	const char *p = *list + strspn(*list, ", \t"), *end = p + strcspn(p, ",");
+
+	*list = end;
+	item->ptr = p;
+	item->len = (size_t)(end - p);
+	while (item->len > 0 && (p[item->len - 1] == ' ' || p[item->len - 1] == '\t'))
+		item->len--;
+	return item->len > 0;
+}
+
+static int
+parse_network(struct mime_span item, struct network *net)
+{
+	char text[64], *slash;
+	uint64_t bits;
+	int v4;
+
+	if (item.len >= sizeof(text))
+		return -1;
+	memcpy(text, item.ptr, item.len);
+	text[item.len] = '\0';
+	if ((slash = strchr(text, '/')) != NULL)
+		*slash++ = '\0';
+	v4 = strchr(text, ':') == NULL;
+	bits = v4 ? 32 : 128;
+	if (parse_address(text, net->addr) == -1 || (slash && (parse_number(slash, &bits) == -1 ||
+	    bits > (v4 ? 32 : 128))))
+		return -1;
+	net->bits = (int)bits + (v4 ? 96 : 0);
+	return 0;
+}
+
+/* Root ends here: groups, gid, uid, each checked, and no way back. */
+static void
+drop_privileges(const struct passwd *pw)
+{
+	if (geteuid() != 0)
+		return;
+	if (setgroups(1, &pw->pw_gid) == -1 || setgid(pw->pw_gid) == -1 ||
+	    setuid(pw->pw_uid) == -1 || (pw->pw_uid != 0 && setuid(0) != -1))
+		die("cannot become GSMTP_USER=%s: %s", conf.text[GSMTP_USER], strerror(errno));
+}
+
+static struct db_config
+database(const struct config *c)
+{
+	struct db_config d;
+
+	d.hosts = c->text[MYSQL_HOST];
+	d.user = c->text[MYSQL_USER];
+	d.pass = c->text[MYSQL_PASS];
+	d.name = c->text[MYSQL_DB];
+	d.table = c->text[GM_MAIL_TABLE];
+	d.timeout = (int)c->num[MYSQL_TIMEOUT];
+	d.max_size = (size_t)c->num[GSMTP_MAX_SIZE];
+	return d;
+}
+
+/* From fork() to exit. */
+static void
+worker(struct board *b, int number, int master, const sigset_t *unblocked, const struct passwd *pw)
+{
+	struct db_config d = database(&conf);
+	const char *list;
+	struct mime_span item;
+	size_t n;
+
+	drop_privileges(pw);
+	board = b;
+	me = &b->slot[number];
+	me->clients = 0;
+	me->held = 0;
+	my_keys = (uint64_t *)(void *)&b->slot[b->workers] + (size_t)number * b->keys;
+	memset(my_keys, 0, b->keys * sizeof(*my_keys));
+	for (n = 1, list = conf.text[GM_ALLOWED_HOSTS]; *list; list++)
+		n += *list == ',';
+	allowed = must(calloc(n, sizeof(*allowed)));
+	for (list = conf.text[GM_ALLOWED_HOSTS]; next_item(&list, &item); )
+		allowed[nallowed++] = item;
+	for (n = 1, list = conf.text[GSMTP_PROXY_FROM]; *list; list++)
+		n += *list == ',';
+	proxies = must(calloc(n, sizeof(*proxies)));
+	for (list = conf.text[GSMTP_PROXY_FROM]; next_item(&list, &item); )
+		parse_network(item, &proxies[nproxies++]);
+	db = must(db_new(&d));
+	now = clock_ms();
+	log_line(0, "worker-start number=%d", number + 1);
+	worker_loop(master, unblocked);
+	log_line(0, "worker-stop number=%d", number + 1);
+	log_flush();
+	db_free(db);
+	exit(0);
+}
+
+/* ---- configuration ---- */
+
+static void
+config_free(struct config *c)
+{
+	int i;
+
+	for (i = 0; i < NAMES; i++) {
+		free(c->text[i]);
+		free(c->source[i]);
+	}
+	memset(c, 0, sizeof(*c));
+}
+
+/* Takes one value. 0, or -1 with the reason, which begins with where the value came from. */
+static int
+config_set(struct config *c, int i, const char *value, const char *source, char *why, size_t cap)
+{
+	uint64_t n = 0;
+
+	if (settings[i].max > 0 && *value != '\0' && (parse_number(value, &n) == -1 ||
+	    n < (uint64_t)settings[i].min || n > (uint64_t)settings[i].max)) {
+		snprintf(why, cap, "%s: %s=%.100s: must be a number from %ld to %ld", source,
+		    settings[i].name, value, settings[i].min, settings[i].max);
+		return -1;
+	}
+	free(c->text[i]);
+	free(c->source[i]);
+	c->text[i] = must(strdup(value));
+	c->source[i] = must(strdup(source));
+	c->num[i] = (long)n;
+	return 0;
+}
+
+/* NAME=value lines with # comments; quotes around a value are dropped, as systemd does. */
+static int
+config_read(struct config *c, const char *path, char *why, size_t cap)
+{
+	char line[65536], source[1024], *name, *value, *end;
+	FILE *f = fopen(path, "r");
+	int i, number = 0, status = -1;
+
+	if (f == NULL) {
+		snprintf(why, cap, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	while (fgets(line, sizeof(line), f)) {
+		snprintf(source, sizeof(source), "%.1000s:%d", path, ++number);
+		name = line + strspn(line, " \t");
+		end = name + strlen(name);
+		while (end > name && strchr(" \t\r\n", end[-1]))
+			*--end = '\0';
+		if (*name == '\0' || *name == '#')
+			continue;
+		if ((value = strchr(name, '=')) == NULL) {
+			snprintf(why, cap, "%s: %.100s: not of the form NAME=value", source, name);
+			goto done;
+		}
+		*value++ = '\0';
+		if (end - value >= 2 && (*value == '"' || *value == '\'') && end[-1] == *value) {
+			*value++ = '\0';
+			end[-1] = '\0';
+		}
+		for (i = 0; i < NAMES && strcmp(name, settings[i].name) != 0; i++)
+			;
+		if (i == NAMES) {
+			snprintf(why, cap, "%s: %.100s: no such setting (smtpd -t lists them)", source,
+			    name);
+			goto done;
+		}
+		if (config_set(c, i, value, source, why, cap) == -1)
+			goto done;
+	}
+	if (ferror(f))
+		snprintf(why, cap, "%s: %s", path, strerror(errno));
+	else
+		status = 0;
+done:
+	fclose(f);
+	return status;
+}
+
+/* What depends on other settings or on the machine, and what would only fail later. */
+static int
+config_finish(struct config *c, char *why, size_t cap)
+{
+	char text[256];
+	const char *list, *p;
+	struct mime_span item;
+	struct network net;
+	long need, fds = FD_SETSIZE - SPARE_FDS;
+
+	if (*c->text[GSMTP_HOST_NAME] == '\0') {
+		if (gethostname(text, sizeof(text) - 1) == -1)
+			strcpy(text, "localhost");
+		text[sizeof(text) - 1] = '\0';
+		config_set(c, GSMTP_HOST_NAME, text, "gethostname()", why, cap);
+	}
+	for (p = c->text[GSMTP_HOST_NAME]; isalnum((unsigned char)*p) || strchr("-._", *p); p++)
+		if (*p == '\0')
+			break;
+	if (*p != '\0' || strlen(c->text[GSMTP_HOST_NAME]) > 255) {
+		snprintf(why, cap, "%s: GSMTP_HOST_NAME=%s: not a host name",
+		    c->source[GSMTP_HOST_NAME], c->text[GSMTP_HOST_NAME]);
+		return -1;
+	}
+	list = c->text[GM_ALLOWED_HOSTS];
+	if (!next_item(&list, &item)) {
+		snprintf(why, cap, "GM_ALLOWED_HOSTS is not set: it names the domains to take mail "
+		    "for, as in GM_ALLOWED_HOSTS=example.org,*.example.org");
+		return -1;
+	}
+	if (strlen(c->text[GM_PRIMARY_MAIL_HOST]) > 255) {
+		snprintf(why, cap, "%s: GM_PRIMARY_MAIL_HOST is longer than a domain can be",
+		    c->source[GM_PRIMARY_MAIL_HOST]);
+		return -1;
+	}
+	for (list = c->text[GSMTP_PROXY_FROM]; next_item(&list, &item); )
+		if (parse_network(item, &net) == -1) {
+			snprintf(why, cap, "%s: GSMTP_PROXY_FROM: %.*s is no network such as "
+			    "192.0.2.0/24", c->source[GSMTP_PROXY_FROM], (int)item.len, item.ptr);
+			return -1;
+		}
+	if (*c->text[GSMTP_MAX_CLIENTS_PER_IP] == '\0') {
+		need = c->num[MAX_SMTP_CLIENTS] / 2;
+		snprintf(text, sizeof(text), "%ld", need > 0 ? need : 1);
+		config_set(c, GSMTP_MAX_CLIENTS_PER_IP, text, "half of MAX_SMTP_CLIENTS", why, cap);
+	}
+	need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / fds;
+	if (*c->text[GSMTP_WORKERS] == '\0') {
+		long cpus = 1;
+
+#ifdef _SC_NPROCESSORS_ONLN
+		cpus = sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+		snprintf(text, sizeof(text), "%ld", cpus < 1 ? 1 : cpus > 1024 ? 1024 : cpus);
+		config_set(c, GSMTP_WORKERS, text, "processors online", why, cap);
+	}
+	if (c->num[GSMTP_WORKERS] < need) {
+		snprintf(text, sizeof(text), "%ld", need);
+		config_set(c, GSMTP_WORKERS, text, "raised for MAX_SMTP_CLIENTS", why, cap);
+	}
+	return 0;
+}
+
+/* Command line, environment, file, default: in that order. */
+static int
+config_load(struct config *c, char *why, size_t cap)
+{
+	const char *value;
+	int i;
+
+	memset(c, 0, sizeof(*c));
+	for (i = 0; i < NAMES; i++)
+		config_set(c, i, settings[i].value, "default", why, cap);
+	if (config_file && config_read(c, config_file, why, cap) == -1)
+		goto fail;
+	for (i = 0; i < NAMES; i++)
+		if ((value = getenv(settings[i].name)) != NULL &&
+		    config_set(c, i, value, "environment", why, cap) == -1)
+			goto fail;
+	for (i = 0; i < NAMES; i++)
+		if (cli[i] && config_set(c, i, cli[i], "command line", why, cap) == -1)
+			goto fail;
+	if (config_finish(c, why, cap) == 0)
+		return 0;
+fail:
+	config_free(c);
+	return -1;
+}
+
+static void
+config_print(void)
+{
+	int i;
+
+	for (i = 0; i < NAMES; i++)
+		printf("%s=%s\t# %s\n", settings[i].name, i != MYSQL_PASS || !*conf.text[i] ?
+		    conf.text[i] : "(set)", conf.source[i]);
+}
+
+/* ---- listeners ---- */
+
+/* One address to listen on. 0; 1 where the family is not to be had; or -1 with the reason. */
+static int
+listen_on(const char *host, const char *service, const char *name, struct listener *l, char *why,
+    size_t cap)
+{
+	struct addrinfo hints, *ai;
+	int fd, error, one = 1, saved;
+
+	memset(&hints, 0, sizeof(hints));
+	hints.ai_family = AF_UNSPEC;
+	hints.ai_socktype = SOCK_STREAM;
+	hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST;
+	if ((error = getaddrinfo(host, service, &hints, &ai)) != 0) {
+		snprintf(why, cap, "GSMTP_LISTEN: %s: %s", name, gai_strerror(error));
+		return -1;
+	}
+	if ((fd = socket(ai->ai_family, SOCK_STREAM, 0)) == -1) {
+		freeaddrinfo(ai);
+		snprintf(why, cap, "GSMTP_LISTEN: %s: %s", name, strerror(errno));
+		return errno == EAFNOSUPPORT ? 1 : -1;
+	}
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	/* Accepted sockets inherit it: a reply never waits for the acknowledgement of the last. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+#ifdef IPV6_V6ONLY
+	if (ai->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+#endif
+	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1 ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) == -1) {
+		saved = errno;
+		close(fd);
+		freeaddrinfo(ai);
+		snprintf(why, cap, "cannot listen on %s: %s%s", name, strerror(saved),
+		    saved == EACCES ? " (ports below 1024 need root)" : saved == EADDRINUSE ?
+		    " (another server has this port; -p takes another)" : "");
+		return saved == EADDRNOTAVAIL ? 1 : -1;
+	}
+	freeaddrinfo(ai);
+	l->fd = fd;
+	l->name = must(strdup(name));
+	return 0;
+}
+
+/* Adds one; a listener that is open already is kept, so that nothing in its backlog is lost. */
+static int
+listen_add(const char *host, const char *service, struct listener *list, int *n, char *why,
+    size_t cap)
+{
+	char name[600];
+	int i, error = 0;
+
+	snprintf(name, sizeof(name), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, service);
+	for (i = 0; i < nlisteners && strcmp(listeners[i].name, name) != 0; i++)
+		;
+	if (i < nlisteners)
+		list[*n] = listeners[i];
+	else
+		error = listen_on(host, service, name, &list[*n], why, cap);
+	*n += error == 0;
+	return error;
+}
+
+/* Closes those of one list that the other does not have too. */
+static void
+listen_drop(struct listener *list, int n, const struct listener *keep, int nkeep)
+{
+	int i, k;
+
+	for (i = 0; i < n; i++) {
+		for (k = 0; k < nkeep && keep[k].fd != list[i].fd; k++)
+			;
+		if (k == nkeep) {
+			close(list[i].fd);
+			free(list[i].name);
+		}
+	}
+	free(list);
+}
+
+/* address, address:port, [v6] or [v6]:port; the parts of item are left in text. */
+static void
+listen_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
+{
+	char *end;
+
+	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
+	*host = text;
+	*service = port;
+	if (*text == '[' && (end = strchr(text, ']')) != NULL) {
+		*host = text + 1;
+		if (end[1] == ':')
+			*service = end + 2;
+		*end = '\0';
+	} else if ((end = strchr(text, ':')) != NULL && strchr(end + 1, ':') == NULL) {
+		*service = end + 1;
+		*end = '\0';
+	}
+}
+
+/* Opens what GSMTP_LISTEN names in place of what is open now; -1: all stays as it is. */
+static int
+listen_all(const struct config *c, char *why, size_t cap)
+{
+	const char *list = c->text[GSMTP_LISTEN], *host, *service;
+	struct listener *new = must(calloc(strlen(list) + 2, sizeof(*new)));
+	struct mime_span item;
+	char text[300];
+	int n = 0, error = 0, v6;
+
+	snprintf(why, cap, "GSMTP_LISTEN names no address");
+	while (error == 0 && next_item(&list, &item)) {
+		listen_parse(item, text, sizeof(text), &host, &service);
+		if (strcmp(host, "*") != 0)
+			error = listen_add(host, service, new, &n, why, cap);
+		else if ((v6 = listen_add("::", service, new, &n, why, cap)) == -1 ||
+		    (error = listen_add("0.0.0.0", service, new, &n, why, cap)) != 0)
+			error = v6 == 0 && error == 1 ? 0 : -1;	/* either family will do */
+	}
+	if (n == 0 || error != 0) {
+		listen_drop(new, n, listeners, nlisteners);
+		return -1;
+	}
+	listen_drop(listeners, nlisteners, new, n);
+	listeners = new;
+	nlisteners = n;
+	return 0;
+}
+
+/* ---- the master ---- */
+
+static struct child *children;
+static struct slot totals;		/* of boards that are gone */
+static long long started;
+
+static void
+on_signal(int sig)
+{
+	if (sig == SIGTERM || sig == SIGINT)
+		got_stop = 1;
+	else if (sig == SIGHUP)
+		got_hup = 1;
+	else if (sig == SIGUSR1)
+		got_usr1 = 1;
+	else
+		got_child = 1;
+}
+
+static struct board *
+board_new(int workers)
+{
+	size_t size = sizeof(struct board) + (size_t)workers *
+	    (sizeof(struct slot) + FD_SETSIZE * sizeof(uint64_t));
+	struct board *b = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
+
+	if (b == MAP_FAILED)
+		die("shared memory: %s", strerror(errno));
+	b->workers = workers;
+	b->keys = FD_SETSIZE;
+	return b;
+}
+
+static void
+slot_sum(struct slot *sum, const struct board *b)
+{
+	int i;
+
+	for (i = 0; i < b->workers; i++) {
+		const struct slot *s = &b->slot[i];
+
+		sum->clients += s->clients;
+		sum->connections += s->connections;
+		sum->mails += s->mails;
+		sum->rows += s->rows;
+		sum->octets += s->octets;
+		sum->deferred += s->deferred;
+		sum->refused += s->refused;
+		sum->statements += s->statements;
+		sum->held += s->held;
+	}
+}
+
+/* Makes ps(1) tell workers from the master, where the arguments can be written over. */
+static void
+set_title(char **argv, int number)
+{
+	char title[32];
+	size_t room = 0;
+	int i;
+
+	for (i = 0; argv[i] && argv[i] == argv[0] + room; i++)
+		room += strlen(argv[i]) + 1;
+	snprintf(title, sizeof(title), "smtpd: worker %d", number + 1);
+	memset(argv[0], 0, room);
+	memcpy(argv[0], title, strlen(title) < room ? strlen(title) : room - 1);
+}
+
+/* Starts a worker in its place on the board; pipe: its read end closes with the master. */
+static void
+child_start(struct child *c, char **argv, const int pipe_fd[2], const sigset_t *unblocked,
+    const struct passwd *pw)
+{
+	log_flush();
+	c->started = clock_ms();
+	c->when = LLONG_MAX;
+	if ((c->pid = fork()) == 0) {
+		close(pipe_fd[1]);
+		got_stop = got_hup = got_usr1 = got_child = 0;
+		set_title(argv, c->number);
+		worker(c->board, c->number, pipe_fd[0], unblocked, pw);
+	}
+	if (c->pid == -1) {
+		log_line(0, "fork-error %s", strerror(errno));
+		c->pid = 0;
+		c->when = c->started + 1000;
+	}
+}
+
+/* A generation of workers, all on one board. */
+static struct board *
+generation_start(char **argv, const int pipe_fd[2], const sigset_t *unblocked,
+    const struct passwd *pw)
+{
+	struct board *b = board_new((int)conf.num[GSMTP_WORKERS]);
+	int i;
+
+	for (i = 0; i < b->workers; i++) {
+		struct child *c = must(calloc(1, sizeof(*c)));
+
+		c->board = b;
+		c->number = i;
+		c->next = children;
+		children = c;
+		child_start(c, argv, pipe_fd, unblocked, pw);
+	}
+	return b;
+}
+
+static void
+signal_children(int sig, const struct board *except)
+{
+	struct child *c;
+
+	for (c = children; c; c = c->next)
+		if (c->pid > 0 && c->board != except)
+			kill(c->pid, sig);
+}
+
+/*
+ * Takes note of workers that have ended. One of the current generation comes
+ * back at once, or, where it died within seconds of its start, after a pause
+ * that grows with each such death.
+ */
+static void
+reap(const struct board *current)
+{
+	static long long pause;
+	struct child *c, **link;
+	pid_t pid;
+	int status;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (link = &children; (c = *link) != NULL && c->pid != pid; link = &c->next)
+			;
+		if (c == NULL)
+			continue;
+		c->board->slot[c->number].clients = 0;
+		c->board->slot[c->number].held = 0;
+		c->pid = 0;
+		if (c->board == current) {
+			pause = now - c->started > 10000 ? 0 : pause ? pause * 2 : 1000;
+			if (pause > 30000)
+				pause = 30000;
+			c->when = now + pause;
+			if (WIFSIGNALED(status))
+				log_line(0, "worker-died number=%d pid=%ld signal=%d restart=%llds",
+				    c->number + 1, (long)pid, WTERMSIG(status), pause / 1000);
+			else
+				log_line(0, "worker-died number=%d pid=%ld exit=%d restart=%llds",
+				    c->number + 1, (long)pid, WEXITSTATUS(status), pause / 1000);
+			continue;
+		}
+		*link = c->next;
+		for (link = &children; *link && (*link)->board != c->board; link = &(*link)->next)
+			;
+		if (*link == NULL) {	/* the last of its generation */
+			slot_sum(&totals, c->board);
+			munmap(c->board, sizeof(*c->board) + (size_t)c->board->workers *
+			    (sizeof(struct slot) + FD_SETSIZE * sizeof(uint64_t)));
+		}
+		free(c);
+	}
+}
+
+static void
+counters(void)
+{
+	struct slot sum = totals;
+	const struct board *last = NULL;
+	struct child *c;
+	int workers = 0;
+
+	for (c = children; c; c = c->next) {
+		workers += c->pid > 0;
+		if (c->board != last)	/* a generation's children stand together */
+			slot_sum(&sum, c->board);
+		last = c->board;
+	}
+	log_line(0, "counters uptime=%llds workers=%d clients=%lu connections=%lu mails=%lu rows=%lu "
+	    "octets=%lu deferred=%lu refused=%lu statements=%lu held=%lu", (now - started) / 1000,
+	    workers, sum.clients, sum.connections, sum.mails, sum.rows, sum.octets, sum.deferred,
+	    sum.refused, sum.statements, (unsigned long)sum.held);
+}
+
+/* GSMTP_USER, where there is a root to give up. */
+static int
+find_user(const struct config *c, struct passwd *pw, char *why, size_t cap)
+{
+	struct passwd *found;
+
+	if (geteuid() != 0)
+		return 0;
+	errno = 0;
+	if ((found = getpwnam(c->text[GSMTP_USER])) == NULL) {
+		snprintf(why, cap, "%s: GSMTP_USER=%s: %s", c->source[GSMTP_USER],
+		    c->text[GSMTP_USER], errno ? strerror(errno) : "no such user");
+		return -1;
+	}
+	pw->pw_uid = found->pw_uid;
+	pw->pw_gid = found->pw_gid;
+	return 0;
+}
+
+/* Descriptors for as many clients as are wanted; fewer are served where they are not to be had. */
+static void
+raise_descriptors(void)
+{
+	struct rlimit r;
+	long want = (conf.num[MAX_SMTP_CLIENTS] < FD_SETSIZE - SPARE_FDS ?
+	    conf.num[MAX_SMTP_CLIENTS] : FD_SETSIZE - SPARE_FDS) + SPARE_FDS;
+
+	max_sessions = (int)want - SPARE_FDS;
+	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur == RLIM_INFINITY ||
+	    r.rlim_cur >= (rlim_t)want)
+		return;
+	r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > (rlim_t)want ? (rlim_t)want :
+	    r.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &r);
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < (rlim_t)want) {
+		max_sessions = (int)r.rlim_cur - SPARE_FDS;
+		if (max_sessions < 1)
+			die("ulimit -n %ld leaves no descriptor for clients: %d are needed",
+			    (long)r.rlim_cur, SPARE_FDS + 1);
+		log_line(0, "warning ulimit -n is %ld: a worker serves only %d clients at once, "
+		    "MAX_SMTP_CLIENTS=%ld would take ulimit -n %ld", (long)r.rlim_cur,
+		    max_sessions, conf.num[MAX_SMTP_CLIENTS], want);
+	}
+}
+
+/* HUP: the log anew, the configuration anew, the next generation; a bad one changes nothing. */
+static struct board *
+reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t *unblocked,
+    struct passwd *pw)
+{
+	struct config c;
+	struct passwd user = *pw;
+	char why[1024];
+
+	if (log_fd != -1 && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
+		log_line(0, "log-error %s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
+	if (config_load(&c, why, sizeof(why)) == -1) {
+		log_line(0, "reload-error %s: the old configuration stays", why);
+		return current;
+	}
+	if (find_user(&c, &user, why, sizeof(why)) == -1 || (*c.text[GSMTP_TLS_CERT] &&
+	    tls_load(c.text[GSMTP_TLS_CERT], c.text[GSMTP_TLS_KEY], why, sizeof(why)) == -1) ||
+	    listen_all(&c, why, sizeof(why)) == -1) {
+		log_line(0, "reload-error %s: the old configuration stays", why);
+		config_free(&c);
+		return current;
+	}
+	if (*c.text[GSMTP_LOG_FILE] && strcmp(c.text[GSMTP_LOG_FILE], conf.text[GSMTP_LOG_FILE]) &&
+	    log_open(c.text[GSMTP_LOG_FILE]) == -1)
+		log_line(0, "log-error %s: %s", c.text[GSMTP_LOG_FILE], strerror(errno));
+	config_free(&conf);
+	conf = c;
+	*pw = user;
+	raise_descriptors();
+	log_line(0, "reload workers=%ld", conf.num[GSMTP_WORKERS]);
+	current = generation_start(argv, pipe_fd, unblocked, pw);
+	signal_children(SIGHUP, current);
+	return current;
+}
+
+/* Watches the workers until it is told to stop; then gives them time to finish. */
+static void
+master(char **argv, const sigset_t *unblocked, struct passwd *pw)
+{
+	struct board *current;
+	struct timespec ts;
+	struct child *c;
+	long long next, stop_at = 0;
+	int pipe_fd[2];
+
+	if (pipe(pipe_fd) == -1)
+		die("pipe: %s", strerror(errno));
+	started = now = clock_ms();
+	current = generation_start(argv, pipe_fd, unblocked, pw);
+	for (;;) {
+		for (next = stop_at ? stop_at : LLONG_MAX, c = children; c; c = c->next)
+			if (c->pid == 0 && c->when < next)
+				next = c->when;
+		next = next > now ? next - now : 0;
+		ts.tv_sec = (time_t)(next / 1000);
+		ts.tv_nsec = (long)(next % 1000) * 1000000;
+		log_flush();
+		pselect(0, NULL, NULL, NULL, next > 86400000 ? NULL : &ts, unblocked);
+		now = clock_ms();
+		if (got_child) {
+			got_child = 0;
+			reap(stop_at ? NULL : current);
+		}
+		if (got_usr1) {
+			got_usr1 = 0;
+			counters();
+		}
+		if (got_stop && !stop_at) {
+			log_line(0, "stop");
+			stop_at = now + (STOP_SECONDS + 2) * 1000;
+			signal_children(SIGTERM, NULL);
+		}
+		if (stop_at) {
+			for (c = children; c && c->pid == 0; c = c->next)
+				;
+			if (c == NULL)
+				break;
+			if (now >= stop_at) {
+				signal_children(SIGKILL, NULL);
+				stop_at = now + 1000;
+			}
+			continue;
+		}
+		if (got_hup) {
+			got_hup = 0;
+			current = reload(current, argv, pipe_fd, unblocked, pw);
+		}
+		for (c = children; c; c = c->next)
+			if (c->pid == 0 && c->when <= now)
+				child_start(c, argv, pipe_fd, unblocked, pw);
+	}
+	counters();
+	log_line(0, "stopped");
+	log_flush();
+}
+
+/* ---- the command line ---- */
+
+static void
+usage(FILE *f)
+{
+	fputs("usage: smtpd [-p port] [-l [file]] [-v] [-c file] [-t] [-h] [-V]\n"
+	    "  -p port    listen on this port where GSMTP_LISTEN names none (25)\n"
+	    "  -l [file]  append the log to file (./log.txt)\n"
+	    "  -v         more of it, and on the console too\n"
+	    "  -c file    settings, as NAME=value lines\n"
+	    "  -t         check settings and database, print what would be used, exit 0 or 1\n"
+	    "  -h, -V     this text; the version\n"
+	    "Settings come from the command line, the environment, the file, in that order.\n"
+	    "GM_ALLOWED_HOSTS must be set. See smtpd(8) or the README.\n", f);
+}
+
+/* By hand: getopt() knows no option whose argument may be left out, as -l's. */
+static int
+parse_options(int argc, char **argv)
+{
+	int i, test = 0;
+
+	for (i = 1; i < argc; i++) {
+		const char *next = i + 1 < argc ? argv[i + 1] : NULL;
+		char opt = argv[i][0] == '-' && argv[i][1] && !argv[i][2] ? argv[i][1] : 0;
+
+		if (opt == 'v')
+			cli[GSMTP_VERBOSE] = "1";
+		else if (opt == 't')
+			test = 1;
+		else if (opt == 'l') {
+			cli[GSMTP_LOG_FILE] = next && *next != '-' ? argv[++i] : "log.txt";
+		} else if (opt == 'h') {
+			usage(stdout);
+			exit(0);
+		} else if (opt == 'V') {
+			puts("smtpd " VERSION);
+			exit(0);
+		} else if ((opt == 'p' || opt == 'c') && next) {
+			*(opt == 'p' ? &port : &config_file) = argv[++i];
+		} else {
+			fprintf(stderr, "smtpd: %s: %s\n", argv[i], opt == 'p' || opt == 'c' ?
+			    "needs an argument" : "no such option");
+			usage(stderr);
+			exit(1);
+		}
+	}
+	return test;
+}
+
+/* The arguments as they are now: workers write over those of ps(1). */
+static char *
+copy(const char *s)
+{
+	return s ? must(strdup(s)) : NULL;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct sigaction sa;
+	sigset_t blocked, unblocked;
+	struct passwd pw;
+	struct db_config d;
+	char why[2048];
+	uint64_t n;
+	int i, state, test = parse_options(argc, argv);
+
+	memset(&pw, 0, sizeof(pw));
+	config_file = copy(config_file);
+	port = copy(port);
+	for (i = 0; i < NAMES; i++)
+		cli[i] = copy(cli[i]);
+	if (parse_number(port, &n) == -1 || n > 65535)
+		die("-p %s: not a port", port);
+	if (config_load(&conf, why, sizeof(why)) == -1 || find_user(&conf, &pw, why, sizeof(why)) == -1)
+		die("%s", why);
+	if (test)
+		config_print();
+	if (*conf.text[GSMTP_TLS_CERT]) {
+		if (tls_load(conf.text[GSMTP_TLS_CERT], conf.text[GSMTP_TLS_KEY], why, sizeof(why)) == -1)
+			die("%s", why);
+		if (test)
+			printf("TLS: %s\n", why);
+	}
+	d = database(&conf);
+	if (test) {
+		state = db_check(&d, why, sizeof(why));
+		printf("%s: %s\n", state == 0 ? "database ok" : "database NOT ok", why);
+		return state != 0;
+	}
+	if (*conf.text[GSMTP_LOG_FILE] && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
+		die("%s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
+	if (listen_all(&conf, why, sizeof(why)) == -1)
+		die("%s", why);
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGTERM);
+	sigaddset(&blocked, SIGINT);
+	sigaddset(&blocked, SIGHUP);
+	sigaddset(&blocked, SIGUSR1);
+	sigaddset(&blocked, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &blocked, &unblocked);
+	memset(&sa, 0, sizeof(sa));
+	sigemptyset(&sa.sa_mask);
+	sa.sa_handler = on_signal;
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	sigaction(SIGUSR1, &sa, NULL);
+	sigaction(SIGCHLD, &sa, NULL);
+	sa.sa_handler = SIG_IGN;
+	sigaction(SIGPIPE, &sa, NULL);
+
+	state = db_check(&d, why, sizeof(why));
+	if (state == -1)
+		die("%s", why);
+	raise_descriptors();
+	log_line(0, "start version=%s host=%s listen=%s port=%s workers=%ld", VERSION,
+	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS]);
+	if (state == 1)
+		log_line(0, "database-away %s: mail gets 451 until it is back", why);
+	master(argv, &unblocked, &pw);
+	return 0;
+}
