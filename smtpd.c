@@ -1316,6 +1316,46 @@ in_network(const struct network *net, const unsigned char addr[16])
 
 static void	session_start(struct session *, const unsigned char addr[16]);
 
+/* "TCP4 source destination port port" or "UNKNOWN ...": 1 with the source, 0 where it is not told. */
+static int
+proxy_v1(char *line, unsigned char addr[16])
+{
+	unsigned char other[16];
+	char *word[5], *save;
+	uint64_t sport, dport;
+	int i, v6;
+
+	for (i = 0; i < 5; i++)
+		if ((word[i] = strtok_r(i ? NULL : line, " ", &save)) == NULL)
+			break;
+	if (i > 0 && strcmp(word[0], "UNKNOWN") == 0)
+		return 0;
+	if (i < 5 || strtok_r(NULL, " ", &save) != NULL)
+		return -1;
+	v6 = strcmp(word[0], "TCP6") == 0;
+	if ((!v6 && strcmp(word[0], "TCP4") != 0) || (strchr(word[1], ':') != NULL) != v6 ||
+	    (strchr(word[2], ':') != NULL) != v6 || parse_address(word[1], addr) == -1 ||
+	    parse_address(word[2], other) == -1 || parse_number(word[3], &sport) == -1 ||
+	    parse_number(word[4], &dport) == -1 || sport > 65535 || dport > 65535)
+		return -1;
+	return 1;
+}
+
+/* The fixed part has been seen: 1 with the source, 0 where it is not told. */
+static int
+proxy_v2(const unsigned char *u, size_t len, unsigned char addr[16])
+{
+	if (u[12] == 0x20 || (u[12] == 0x21 && u[13] >> 4 == 0))	/* LOCAL; UNSPEC */
+		return 0;
+	if (u[12] == 0x21 && u[13] >> 4 == 1 && len >= 16 + 12)
+		map_ipv4(addr, u + 16);
+	else if (u[12] == 0x21 && u[13] >> 4 == 2 && len >= 16 + 36)
+		memcpy(addr, u + 16, 16);
+	else
+		return -1;
+	return 1;
+}
+
 /*
  * Takes the header that a proxy puts before anything else (HAProxy's PROXY
  * protocol, versions 1 and 2): gives its length, 0 where it is not whole yet;
@@ -1325,53 +1365,42 @@ static void	session_start(struct session *, const unsigned char addr[16]);
 static size_t
 proxy_header(struct session *s, const char *p, size_t n)
 {
-	static const char v2[] = "\r\n\r\n\0\r\nQUIT\n";
+	static const char sign[] = "\r\n\r\n\0\r\nQUIT\n";
 	const unsigned char *u = (const unsigned char *)p;
 	unsigned char addr[16];
-	char line[108], *save, *word;
-	size_t len;
-	int local = 0;
+	const char *lf;
+	char line[108];
+	size_t len = 0;
+	int told = -1;
 
-	if (n >= 12 && memcmp(p, v2, 12) == 0) {
-		if (n < 16 || n < (len = 16 + ((size_t)u[14] << 8 | u[15])))
-			return n < LINE_MAX_IN ? 0 : (s->state = CLOSING, n);
-		local = u[12] == 0x20 || u[13] >> 4 == 0;	/* LOCAL, or UNSPEC */
-		if (u[13] >> 4 == 1 && len >= 16 + 12)
-			map_ipv4(addr, u + 16);
-		else if (u[13] >> 4 == 2 && len >= 16 + 36)
-			memcpy(addr, u + 16, 16);
-		else if (!local)
-			goto bad;
-		if (u[12] != 0x20 && u[12] != 0x21)
-			goto bad;
-	} else if (n < 12 && memcmp(p, v2, n) == 0) {
-		return 0;
-	} else {
-		const char *lf = memchr(p, '\n', n < 107 ? n : 107);
-
-		if (lf == NULL && n < 107 && memcmp(p, "PROXY ", n < 6 ? n : 6) == 0)
+	if (memcmp(p, sign, n < 12 ? n : 12) == 0) {
+		if (n < 16)
 			return 0;
-		if (lf == NULL || lf == p || lf[-1] != '\r' || memcmp(p, "PROXY ", 6) != 0)
-			goto bad;
-		len = (size_t)(lf - p) + 1;
-		memcpy(line, p + 6, len - 8);
-		line[len - 8] = '\0';
-		if ((word = strtok_r(line, " ", &save)) == NULL)
-			goto bad;
-		local = strcmp(word, "UNKNOWN") == 0;
-		if (!local && ((strcmp(word, "TCP4") != 0 && strcmp(word, "TCP6") != 0) ||
-		    (word = strtok_r(NULL, " ", &save)) == NULL || parse_address(word, addr) == -1))
-			goto bad;
+		len = 16 + ((size_t)u[14] << 8 | u[15]);
+		if (len <= LINE_MAX_IN && n < len)
+			return 0;
+		if (len <= LINE_MAX_IN)
+			told = proxy_v2(u, len, addr);
+	} else if (memcmp(p, "PROXY ", n < 6 ? n : 6) == 0) {
+		if ((lf = memchr(p, '\n', n < 107 ? n : 107)) == NULL && n < 107)
+			return 0;
+		len = lf ? (size_t)(lf - p) + 1 : 0;
+		if (len > 8 && lf[-1] == '\r' && memchr(p, '\0', len) == NULL) {
+			memcpy(line, p + 6, len - 8);
+			line[len - 8] = '\0';
+			told = proxy_v1(line, addr);
+		}
 	}
-	if (local && parse_address(s->peer, addr) == -1)
-		goto bad;
+	if (told == -1) {
+		log_line(s->id, "proxy-error client=%s", s->peer);
+		s->abrupt = 1;
+		s->state = CLOSING;
+		return n;
+	}
+	if (told == 0)
+		parse_address(s->peer, addr);
 	session_start(s, addr);
 	return len;
-bad:
-	log_line(s->id, "proxy-error client=%s", s->peer);
-	s->abrupt = 1;
-	s->state = CLOSING;
-	return n;
 }
 
 /* ---- sessions ---- */
@@ -2495,7 +2524,7 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 {
 	struct config c;
 	struct passwd user = *pw;
-	char why[1024];
+	char why[1024] = "", tls[1024] = "";
 
 	if (log_fd != -1 && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
 		log_line(0, "log-error %s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
@@ -2503,10 +2532,10 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 		log_line(0, "reload-error %s: the old configuration stays", why);
 		return current;
 	}
-	if (find_user(&c, &user, why, sizeof(why)) == -1 || (*c.text[GSMTP_TLS_CERT] &&
-	    tls_load(c.text[GSMTP_TLS_CERT], c.text[GSMTP_TLS_KEY], why, sizeof(why)) == -1) ||
+	if (find_user(&c, &user, why, sizeof(why)) == -1 ||
+	    tls_load(c.text[GSMTP_TLS_CERT], c.text[GSMTP_TLS_KEY], tls, sizeof(tls)) == -1 ||
 	    listen_all(&c, why, sizeof(why)) == -1) {
-		log_line(0, "reload-error %s: the old configuration stays", why);
+		log_line(0, "reload-error %s: the old configuration stays", *why ? why : tls);
 		config_free(&c);
 		return current;
 	}
@@ -2517,7 +2546,7 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 	conf = c;
 	*pw = user;
 	raise_descriptors();
-	log_line(0, "reload workers=%ld", conf.num[GSMTP_WORKERS]);
+	log_line(0, "reload workers=%ld %s", conf.num[GSMTP_WORKERS], tls);
 	current = generation_start(argv, pipe_fd, unblocked, pw);
 	signal_children(SIGHUP, current);
 	return current;
@@ -2648,7 +2677,7 @@ main(int argc, char **argv)
 	sigset_t blocked, unblocked;
 	struct passwd pw;
 	struct db_config d;
-	char why[2048];
+	char why[2048], tls[1024] = "";
 	uint64_t n;
 	int i, state, test = parse_options(argc, argv);
 
@@ -2663,12 +2692,10 @@ main(int argc, char **argv)
 		die("%s", why);
 	if (test)
 		config_print();
-	if (*conf.text[GSMTP_TLS_CERT]) {
-		if (tls_load(conf.text[GSMTP_TLS_CERT], conf.text[GSMTP_TLS_KEY], why, sizeof(why)) == -1)
-			die("%s", why);
-		if (test)
-			printf("TLS: %s\n", why);
-	}
+	if (tls_load(conf.text[GSMTP_TLS_CERT], conf.text[GSMTP_TLS_KEY], tls, sizeof(tls)) == -1)
+		die("%s", tls);
+	if (test && *tls)
+		printf("TLS: %s\n", tls);
 	d = database(&conf);
 	if (test) {
 		state = db_check(&d, why, sizeof(why));
@@ -2702,8 +2729,8 @@ main(int argc, char **argv)
 	if (state == -1)
 		die("%s", why);
 	raise_descriptors();
-	log_line(0, "start version=%s host=%s listen=%s port=%s workers=%ld", VERSION,
-	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS]);
+	log_line(0, "start version=%s host=%s listen=%s port=%s workers=%ld %s", VERSION,
+	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS], tls);
 	if (state == 1)
 		log_line(0, "database-away %s: mail gets 451 until it is back", why);
 	master(argv, &unblocked, &pw);
