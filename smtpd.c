@@ -59,6 +59,7 @@ enum {
 	KEEP_MAX = 1048576,	/* scratch memory kept from one mail to the next */
 	ACCEPT_BURST = 16,	/* connections accepted before sessions get their turn */
 	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
+	YIELD_MS = 3,		/* how long a client is left to a worker that has fewer */
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
 	STOP_SECONDS = 12	/* for mails at the database once TERM has come */
@@ -160,6 +161,7 @@ struct session {
 struct slot {
 	volatile unsigned long clients, connections, mails, rows, octets, deferred, refused, statements;
 	volatile size_t held;		/* octets of mails in memory */
+	volatile int alive;
 };
 
 struct board {
@@ -188,6 +190,7 @@ static struct listener *listeners;
 static int nlisteners;
 static volatile sig_atomic_t got_stop, got_hup, got_usr1, got_child;
 static long long now;			/* ms, monotonic, of this turn of the loop */
+static long long accept_at;		/* until then new clients are left to siblings; 0: no */
 
 /* A worker's own. */
 static struct session *sessions[FD_SETSIZE];
@@ -1742,6 +1745,22 @@ results(void)
 	me->statements = db_statements(db);
 }
 
+/* Has this worker more clients than a sibling, so that the next one is better served there? */
+static int
+ahead(void)
+{
+	int i;
+
+	for (i = 0; i < board->workers; i++)
+		if (board->slot[i].alive && board->slot[i].clients + 1 < me->clients)
+			return 1;
+	return 0;
+}
+
+/*
+ * All workers wait on the same listeners. One that is ahead leaves a new client
+ * to its siblings for a moment; if none comes for it, it is served here.
+ */
 static void
 accept_clients(int fd)
 {
@@ -1750,6 +1769,11 @@ accept_clients(int fd)
 	int i, client;
 
 	for (i = 0; i < ACCEPT_BURST && nsessions < max_sessions; i++) {
+		if (accept_at == 0 && ahead()) {
+			accept_at = now + YIELD_MS;
+			return;
+		}
+		accept_at = 0;
 		len = sizeof(sa);
 		if ((client = accept(fd, (struct sockaddr *)&sa, &len)) == -1) {
 			if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ECONNABORTED &&
@@ -1793,7 +1817,9 @@ wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *u
 	*r = readers;
 	*w = writers;
 	FD_SET(master, r);
-	if (accepting && nsessions < max_sessions)
+	if (accept_at > now && (ms < 0 || ms > YIELD_MS))
+		ms = YIELD_MS;
+	if (accepting && accept_at <= now && nsessions < max_sessions)
 		for (i = 0; i < nlisteners; i++) {
 			FD_SET(listeners[i].fd, r);
 			if (listeners[i].fd > max)
@@ -1953,6 +1979,7 @@ worker(struct board *b, int number, int master, const sigset_t *unblocked, const
 	me = &b->slot[number];
 	me->clients = 0;
 	me->held = 0;
+	me->alive = 1;
 	my_keys = (uint64_t *)(void *)&b->slot[b->workers] + (size_t)number * b->keys;
 	memset(my_keys, 0, b->keys * sizeof(*my_keys));
 	for (n = 1, list = conf.text[GM_ALLOWED_HOSTS]; *list; list++)
@@ -2424,6 +2451,7 @@ reap(const struct board *current)
 			;
 		if (c == NULL)
 			continue;
+		c->board->slot[c->number].alive = 0;
 		c->board->slot[c->number].clients = 0;
 		c->board->slot[c->number].held = 0;
 		c->pid = 0;
