@@ -450,23 +450,15 @@ serviced(const char *addr, size_t len)
 	return 0;
 }
 
+/* Octets that are UTF-8 already are what mime_utf8() leaves alone. */
 static int
-is_utf8(const char *p)
+is_utf8(const char *path)
 {
-	const unsigned char *c = (const unsigned char *)p;
+	char text[PATH_MAX_IN * 3 + 1];
+	size_t n = strlen(path);
 
-	while (*c) {
-		int n = *c < 0x80 ? 0 : *c < 0xc2 ? -1 : *c < 0xe0 ? 1 : *c < 0xf0 ? 2 :
-		    *c < 0xf5 ? 3 : -1;
-
-		if (n < 0 || (*c == 0xe0 && c[1] < 0xa0) || (*c == 0xed && c[1] > 0x9f) ||
-		    (*c == 0xf0 && c[1] < 0x90) || (*c == 0xf4 && c[1] > 0x8f))
-			return 0;
-		for (c++; n > 0; n--, c++)
-			if ((*c & 0xc0) != 0x80)
-				return 0;
-	}
-	return 1;
+	return mime_utf8((struct mime_span){ path, n }, text, sizeof(text)) == n &&
+	    memcmp(path, text, n) == 0;
 }
 
 /*
@@ -587,42 +579,47 @@ mail_add(struct session *s, const char *p, size_t n)
 
 struct md5 { uint32_t a[4]; uint64_t len; unsigned char block[64]; };
 
-#define ROL(x, n) ((x) << (n) | (x) >> (32 - (n)))
-#define STEP(f, a, b, c, d, i, n, t) \
-	(a) += (f) + w[i] + UINT32_C(t), (a) = ROL(a, n) + (b)
 #define F(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
 #define G(b, c, d) ((c) ^ ((d) & ((b) ^ (c))))
 #define H(b, c, d) ((b) ^ (c) ^ (d))
 #define I(b, c, d) ((c) ^ ((b) | ~(d)))
-#define ROUND(f, i1, i2, i3, i4, n1, n2, n3, n4, t1, t2, t3, t4) \
-	STEP(f(b, c, d), a, b, c, d, i1, n1, t1); STEP(f(a, b, c), d, a, b, c, i2, n2, t2); \
-	STEP(f(d, a, b), c, d, a, b, i3, n3, t3); STEP(f(c, d, a), b, c, d, a, i4, n4, t4)
+#define STEP(f, a, b, c, d, i, r) \
+	((a) += f(b, c, d) + w[i] + *t++, (a) = ((a) << (r) | (a) >> (32 - (r))) + (b))
+#define ROUND(f, i, step, r1, r2, r3, r4) do { \
+	STEP(f, a, b, c, d, (i) & 15, r1); STEP(f, d, a, b, c, ((i) + (step)) & 15, r2); \
+	STEP(f, c, d, a, b, ((i) + 2 * (step)) & 15, r3); \
+	STEP(f, b, c, d, a, ((i) + 3 * (step)) & 15, r4); } while (0)
 
 static void
 md5_block(struct md5 *m, const unsigned char *p)
 {
+	static const uint32_t table[64] = {	/* 2^32 * |sin(i)| */
+		0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a, 0xa8304613,
+		0xfd469501, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be, 0x6b901122, 0xfd987193,
+		0xa679438e, 0x49b40821, 0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa, 0xd62f105d,
+		0x02441453, 0xd8a1e681, 0xe7d3fbc8, 0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed,
+		0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a, 0xfffa3942, 0x8771f681, 0x6d9d6122,
+		0xfde5380c, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70, 0x289b7ec6, 0xeaa127fa,
+		0xd4ef3085, 0x04881d05, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665, 0xf4292244,
+		0x432aff97, 0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1,
+		0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb,
+		0xeb86d391
+	};
+	const uint32_t *t = table;
 	uint32_t w[16], a = m->a[0], b = m->a[1], c = m->a[2], d = m->a[3];
-	int i;
+	unsigned i;
 
 	for (i = 0; i < 16; i++, p += 4)
 		w[i] = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
 		    (uint32_t)p[3] << 24;
-	ROUND(F, 0, 1, 2, 3, 7, 12, 17, 22, 0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee);
-	ROUND(F, 4, 5, 6, 7, 7, 12, 17, 22, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501);
-	ROUND(F, 8, 9, 10, 11, 7, 12, 17, 22, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be);
-	ROUND(F, 12, 13, 14, 15, 7, 12, 17, 22, 0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821);
-	ROUND(G, 1, 6, 11, 0, 5, 9, 14, 20, 0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa);
-	ROUND(G, 5, 10, 15, 4, 5, 9, 14, 20, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8);
-	ROUND(G, 9, 14, 3, 8, 5, 9, 14, 20, 0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed);
-	ROUND(G, 13, 2, 7, 12, 5, 9, 14, 20, 0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a);
-	ROUND(H, 5, 8, 11, 14, 4, 11, 16, 23, 0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c);
-	ROUND(H, 1, 4, 7, 10, 4, 11, 16, 23, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70);
-	ROUND(H, 13, 0, 3, 6, 4, 11, 16, 23, 0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05);
-	ROUND(H, 9, 12, 15, 2, 4, 11, 16, 23, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665);
-	ROUND(I, 0, 7, 14, 5, 6, 10, 15, 21, 0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039);
-	ROUND(I, 12, 3, 10, 1, 6, 10, 15, 21, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1);
-	ROUND(I, 8, 15, 6, 13, 6, 10, 15, 21, 0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1);
-	ROUND(I, 4, 11, 2, 9, 6, 10, 15, 21, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391);
+	for (i = 0; i < 16; i += 4)
+		ROUND(F, i, 1, 7, 12, 17, 22);
+	for (i = 1; i < 81; i += 20)
+		ROUND(G, i, 5, 5, 9, 14, 20);
+	for (i = 5; i < 53; i += 12)
+		ROUND(H, i, 3, 4, 11, 16, 23);
+	for (i = 0; i < 112; i += 28)
+		ROUND(I, i, 7, 6, 10, 15, 21);
 	m->a[0] += a, m->a[1] += b, m->a[2] += c, m->a[3] += d;
 }
 
@@ -701,10 +698,12 @@ answer(struct session *s, enum db_status status)
 		[DB_STORED] = { 250, "stored" }, [DB_REFUSED] = { 554, "refused" },
 		[DB_LOST] = { 451, "deferred" }, [DB_TOO_BIG] = { 552, "refused" }
 	};
-	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], cipher[PATH_MAX_IN + 1], tls[96];
+	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], tls[96], *blank;
 	int code = s->tx.fail ? s->tx.fail : how[status].code;
 	const char *event = s->tx.fail == 0 ? how[status].event : code < 500 ? "deferred" : "refused";
 
+	if (s->tls && (blank = strchr(tls_describe(s->tls, tls, sizeof(tls)), ' ')) != NULL)
+		*blank = '/';
 	if (code == 250)
 		me->mails++, me->rows += s->tx.rcpts, me->octets += s->tx.size;
 	else if (code < 500)
@@ -715,7 +714,7 @@ answer(struct session *s, enum db_status status)
 	    "tls=%s code=%d", event, s->hash[0] ? s->hash : "-", log_value(s->tx.from, from),
 	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
 	    (unsigned long)s->tx.size, s->state == STORING ? clock_ms() - s->since : 0, s->peer,
-	    s->tls ? log_value(tls_describe(s->tls, tls, sizeof(tls)), cipher) : "-", code);
+	    s->tls ? tls : "-", code);
 	transaction_reset(s);
 	if (code == 250) {
 		s->errors = 0;
@@ -1463,6 +1462,18 @@ session_close(struct session *s)
 	free(s);
 }
 
+/* The connection failed. Why is worth a line only where it is about TLS. */
+static void
+session_broken(struct session *s)
+{
+	char why[256];
+
+	if (s->tls && errno == EPROTO)
+		log_line(s->id, "tls-error client=%s why=%s", s->peer,
+		    tls_describe(s->tls, why, sizeof(why)));
+	session_close(s);
+}
+
 /* Writes the replies, as many as go; -1 where the session has been closed. */
 static int
 session_flush(struct session *s)
@@ -1477,7 +1488,7 @@ session_flush(struct session *s)
 		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return 0;
 		if (n <= 0) {
-			session_close(s);
+			session_broken(s);
 			return -1;
 		}
 		s->out.len -= (size_t)n;
@@ -1579,7 +1590,9 @@ session_read(struct session *s)
 			return;
 		}
 		if (n <= 0) {
-			session_close(s);
+			if (n == 0)
+				errno = 0;
+			session_broken(s);
 			return;
 		}
 		if (session_input(s, buf, have + (size_t)n) == -1)
