@@ -28,7 +28,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pwd.h>
@@ -59,6 +58,7 @@ enum {
 	KEEP_MAX = 1048576,	/* scratch memory kept from one mail to the next */
 	ACCEPT_BURST = 16,	/* connections accepted before sessions get their turn */
 	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
+	LOG_MS = 100,		/* lines of the log that wait for others to be written with */
 	YIELD_MS = 3,		/* how long a client is left to a worker that has fewer */
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
@@ -212,6 +212,8 @@ static size_t nproxies;
 static int log_fd = -1;
 static char log_buf[8192];
 static size_t log_len;
+static long long log_since;		/* ms: how old the oldest line in log_buf is */
+static long log_pid;			/* getpid() is a system call */
 
 static long long
 clock_ms(void)
@@ -274,11 +276,13 @@ log_line(unsigned long session, const char *fmt, ...)
 	n = len < 0 ? 0 : (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1;
 	if (log_len + 64 + 4 * n + 1 > sizeof(log_buf))
 		log_flush();
+	if (log_len == 0)
+		log_since = now;
 	clock_gettime(CLOCK_REALTIME, &t);
 	gmtime_r(&t.tv_sec, &tm);
 	log_len += strftime(log_buf + log_len, 32, "%Y-%m-%dT%H:%M:%S", &tm);
 	log_len += (size_t)snprintf(log_buf + log_len, 48, ".%03dZ %ld %lu ",
-	    (int)(t.tv_nsec / 1000000), (long)getpid(), session);
+	    (int)(t.tv_nsec / 1000000), log_pid, session);
 	for (i = 0; i < n && log_len + 5 < sizeof(log_buf); i++) {
 		unsigned char c = (unsigned char)text[i];
 
@@ -896,7 +900,7 @@ add_trace(struct session *s)
 	n = snprintf(text, sizeof(text),
 	    "Return-Path: <%s>\r\nReceived: from %s ([%s%s])\r\n\t%sby %s with %s%s id %lx.%lx.%lx",
 	    s->tx.from, helo, strchr(s->peer, ':') ? "IPv6:" : "", s->peer, secure,
-	    conf.text[GSMTP_HOST_NAME], with, s->tls ? "S" : "", (unsigned long)t, (unsigned long)getpid(),
+	    conf.text[GSMTP_HOST_NAME], with, s->tls ? "S" : "", (unsigned long)t, (unsigned long)log_pid,
 	    ++count);
 	/* For one recipient alone: a list would show the Bcc'd ones to each other. */
 	if (s->tx.rcpts == 1)
@@ -1850,9 +1854,12 @@ wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *u
 		ms = 1000;		/* the timeouts of sessions are looked at once a second */
 	if (stopping == 1)
 		ms = 0;
+	if (now - log_since >= LOG_MS || conf.num[GSMTP_VERBOSE])
+		log_flush();
+	if (log_len > 0 && (ms < 0 || ms > LOG_MS))
+		ms = LOG_MS;
 	ts.tv_sec = ms / 1000;
 	ts.tv_nsec = ms % 1000 * 1000000;
-	log_flush();
 	n = pselect(max + 1, r, w, NULL, ms < 0 ? NULL : &ts, unblocked);
 	now = clock_ms();
 	if (n == -1) {			/* a signal; or a descriptor that is none: cannot happen */
@@ -1988,6 +1995,7 @@ worker(struct board *b, int number, int master, const sigset_t *unblocked, const
 	size_t n;
 
 	drop_privileges(pw);
+	log_pid = (long)getpid();
 	board = b;
 	me = &b->slot[number];
 	me->clients = 0;
@@ -2097,12 +2105,40 @@ done:
 	return status;
 }
 
+/*
+ * An item of GSMTP_LISTEN: "*", address, address:port, [v6] or [v6]:port. Its parts are
+ * left in text; -1 where it is none of these.
+ */
+static int
+listen_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
+{
+	unsigned char addr[16];
+	uint64_t n;
+	char *end;
+
+	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
+	*host = text;
+	*service = port;
+	if (*text == '[' && (end = strchr(text, ']')) != NULL) {
+		*host = text + 1;
+		if (end[1] == ':')
+			*service = end + 2;
+		*end = '\0';
+	} else if ((end = strchr(text, ':')) != NULL && strchr(end + 1, ':') == NULL) {
+		*service = end + 1;
+		*end = '\0';
+	}
+	if (parse_number(*service, &n) == -1 || n > 65535)
+		return -1;
+	return strcmp(*host, "*") == 0 ? 0 : parse_address(*host, addr);
+}
+
 /* What depends on other settings or on the machine, and what would only fail later. */
 static int
 config_finish(struct config *c, char *why, size_t cap)
 {
 	char text[256];
-	const char *list, *p;
+	const char *list, *p, *host, *service;
 	struct mime_span item;
 	struct network net;
 	long need, fds = FD_SETSIZE - SPARE_FDS;
@@ -2132,6 +2168,12 @@ config_finish(struct config *c, char *why, size_t cap)
 		    c->source[GM_PRIMARY_MAIL_HOST]);
 		return -1;
 	}
+	for (list = c->text[GSMTP_LISTEN]; next_item(&list, &item); )
+		if (listen_parse(item, text, sizeof(text), &host, &service) == -1) {
+			snprintf(why, cap, "%s: GSMTP_LISTEN: %.*s is no address, address:port or "
+			    "[v6]:port", c->source[GSMTP_LISTEN], (int)item.len, item.ptr);
+			return -1;
+		}
 	for (list = c->text[GSMTP_PROXY_FROM]; next_item(&list, &item); )
 		if (parse_network(item, &net) == -1) {
 			snprintf(why, cap, "%s: GSMTP_PROXY_FROM: %.*s is no network such as "
@@ -2194,52 +2236,50 @@ config_print(void)
 	for (i = 0; i < NAMES; i++)
 		printf("%s=%s\t# %s\n", settings[i].name, i != MYSQL_PASS || !*conf.text[i] ?
 		    conf.text[i] : "(set)", conf.source[i]);
+	printf("-p %s\t# the port where GSMTP_LISTEN names none\n", port);
 }
 
 /* ---- listeners ---- */
 
-/* One address to listen on. 0; 1 where the family is not to be had; or -1 with the reason. */
+/* One address to listen on. 0; 1 where its family is not to be had; or -1 with the reason. */
 static int
 listen_on(const char *host, const char *service, const char *name, struct listener *l, char *why,
     size_t cap)
 {
-	struct addrinfo hints, *ai;
-	int fd, error, one = 1, saved;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+	int one = 1, is6 = strchr(host, ':') != NULL, fd = socket(is6 ? AF_INET6 : AF_INET,
+	    SOCK_STREAM, 0);
 
-	memset(&hints, 0, sizeof(hints));
-	hints.ai_family = AF_UNSPEC;
-	hints.ai_socktype = SOCK_STREAM;
-	hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST;
-	if ((error = getaddrinfo(host, service, &hints, &ai)) != 0) {
-		snprintf(why, cap, "GSMTP_LISTEN: %s: %s", name, gai_strerror(error));
-		return -1;
-	}
-	if ((fd = socket(ai->ai_family, SOCK_STREAM, 0)) == -1) {
-		freeaddrinfo(ai);
-		snprintf(why, cap, "GSMTP_LISTEN: %s: %s", name, strerror(errno));
-		return errno == EAFNOSUPPORT ? 1 : -1;
-	}
+	memset(&v4, 0, sizeof(v4));
+	memset(&v6, 0, sizeof(v6));
+	v4.sin_family = AF_INET;
+	v6.sin6_family = AF_INET6;
+	v4.sin_port = v6.sin6_port = htons((uint16_t)atoi(service));
+	inet_pton(is6 ? AF_INET6 : AF_INET, host, is6 ? (void *)&v6.sin6_addr :
+	    (void *)&v4.sin_addr);
+	if (fd == -1)
+		goto fail;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	/* Accepted sockets inherit it: a reply never waits for the acknowledgement of the last. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-#ifdef IPV6_V6ONLY
-	if (ai->ai_family == AF_INET6)
+	if (is6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-#endif
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == -1 || listen(fd, SOMAXCONN) == -1 ||
-	    fcntl(fd, F_SETFL, O_NONBLOCK) == -1) {
-		saved = errno;
-		close(fd);
-		freeaddrinfo(ai);
-		snprintf(why, cap, "cannot listen on %s: %s%s", name, strerror(saved),
-		    saved == EACCES ? " (ports below 1024 need root)" : saved == EADDRINUSE ?
-		    " (another server has this port; -p takes another)" : "");
-		return saved == EADDRNOTAVAIL ? 1 : -1;
-	}
-	freeaddrinfo(ai);
+	if (bind(fd, is6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4,
+	    is6 ? sizeof(v6) : sizeof(v4)) == -1 || listen(fd, SOMAXCONN) == -1 ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
+		goto fail;
 	l->fd = fd;
 	l->name = must(strdup(name));
 	return 0;
+fail:
+	snprintf(why, cap, "cannot listen on %s: %s%s", name, strerror(errno), errno == EACCES ?
+	    " (ports below 1024 need root)" : errno == EADDRINUSE ?
+	    " (another server has this port; -p takes another)" : "");
+	one = errno == EAFNOSUPPORT || (is6 && errno == EADDRNOTAVAIL);
+	if (fd != -1)
+		close(fd);
+	return one ? 1 : -1;
 }
 
 /* Adds one; a listener that is open already is kept, so that nothing in its backlog is lost. */
@@ -2278,26 +2318,6 @@ listen_drop(struct listener *list, int n, const struct listener *keep, int nkeep
 	free(list);
 }
 
-/* address, address:port, [v6] or [v6]:port; the parts of item are left in text. */
-static void
-listen_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
-{
-	char *end;
-
-	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
-	*host = text;
-	*service = port;
-	if (*text == '[' && (end = strchr(text, ']')) != NULL) {
-		*host = text + 1;
-		if (end[1] == ':')
-			*service = end + 2;
-		*end = '\0';
-	} else if ((end = strchr(text, ':')) != NULL && strchr(end + 1, ':') == NULL) {
-		*service = end + 1;
-		*end = '\0';
-	}
-}
-
 /* Opens what GSMTP_LISTEN names in place of what is open now; -1: all stays as it is. */
 static int
 listen_all(const struct config *c, char *why, size_t cap)
@@ -2310,7 +2330,7 @@ listen_all(const struct config *c, char *why, size_t cap)
 
 	snprintf(why, cap, "GSMTP_LISTEN names no address");
 	while (error == 0 && next_item(&list, &item)) {
-		listen_parse(item, text, sizeof(text), &host, &service);
+		(void)listen_parse(item, text, sizeof(text), &host, &service);
 		if (strcmp(host, "*") != 0)
 			error = listen_add(host, service, new, &n, why, cap);
 		else if ((v6 = listen_add("::", service, new, &n, why, cap)) == -1 ||
@@ -2723,6 +2743,7 @@ main(int argc, char **argv)
 	int i, state, test = parse_options(argc, argv);
 
 	memset(&pw, 0, sizeof(pw));
+	log_pid = (long)getpid();
 	config_file = copy(config_file);
 	port = copy(port);
 	for (i = 0; i < NAMES; i++)
