@@ -1793,9 +1793,12 @@ accept_clients(int fd)
 		accept_at = 0;
 		len = sizeof(sa);
 		if ((client = accept(fd, (struct sockaddr *)&sa, &len)) == -1) {
-			if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ECONNABORTED &&
-			    errno != EINTR)
-				log_line(0, "accept-error %s", strerror(errno));
+			if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED ||
+			    errno == EINTR)
+				return;
+			/* No descriptor or memory: the client waits in the backlog. */
+			log_line(0, "accept-error %s", strerror(errno));
+			accept_at = now + 1000;
 			return;
 		}
 		session_open(client, (struct sockaddr *)&sa);
@@ -1834,8 +1837,8 @@ wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *u
 	*r = readers;
 	*w = writers;
 	FD_SET(master, r);
-	if (accept_at > now && (ms < 0 || ms > YIELD_MS))
-		ms = YIELD_MS;
+	if (accept_at > now && (ms < 0 || ms > accept_at - now))
+		ms = (long)(accept_at - now);
 	if (accepting && accept_at <= now && nsessions < max_sessions)
 		for (i = 0; i < nlisteners; i++) {
 			FD_SET(listeners[i].fd, r);
@@ -1879,10 +1882,10 @@ worker_loop(int master, const sigset_t *unblocked)
 {
 	long long checked = 0, stop_at = 0;
 	fd_set r, w;
-	int fd, i, n, busy, accepting = 1;
+	int fd, i, n, ready, busy, accepting = 1;
 
 	for (;;) {
-		n = wait_for_work(&r, &w, master, accepting, unblocked);
+		n = ready = wait_for_work(&r, &w, master, accepting, unblocked);
 		for (fd = 0; fd <= top && n > 0; fd++)
 			if (sessions[fd] && (FD_ISSET(fd, &r) || FD_ISSET(fd, &w))) {
 				n--;
@@ -1914,8 +1917,8 @@ worker_loop(int master, const sigset_t *unblocked)
 			accepting = 0;
 			stopping = 1;
 			stop_at = now + STOP_SECONDS * 1000;
-		} else if (stopping) {	/* not at once: what has arrived whole is still taken */
-			stopping = 2;
+		} else if (stopping == 2 || (stopping && (ready <= 0 || now > stop_at - 10000))) {
+			stopping = 2;	/* not before what has arrived whole has been taken */
 			say_goodbye();
 		}
 		if ((!accepting && nsessions == 0 && npending == 0) || (stopping && now > stop_at))
