@@ -86,8 +86,11 @@ struct batch {
 };
 
 struct host {
+	char text[80];		/* as the log calls it */
 	char *name, *socket;
 	unsigned port;
+	unsigned error;		/* last told of it, and when */
+	long long error_at;
 };
 
 struct db {
@@ -120,8 +123,8 @@ struct db {
 
 	time_t date;
 	char date_text[24];
-	unsigned news_error;
-	long long news_at;
+	enum call trouble;	/* told of, so that its end is told too */
+	size_t was;		/* the host connected to before */
 	int news_new;
 	char news[512];
 };
@@ -135,8 +138,8 @@ enum verdict { MEND, AGAIN, ELSEWHERE, ROW };
 
 #define DISK "the server's disk or tablespace is full"
 #define LOGIN "check MYSQL_USER and MYSQL_PASS"
-#define GRANT "GRANT INSERT, SELECT on the table to MYSQL_USER"
-#define SCHEMA "load schema.sql into MYSQL_DB"
+#define GRANT "GRANT INSERT, SELECT ON MYSQL_DB.GM_MAIL_TABLE TO MYSQL_USER"
+#define SCHEMA "mariadb MYSQL_DB < schema.sql"
 #define USED_UP "ALTER TABLE ... MODIFY mail_id bigint unsigned NOT NULL AUTO_INCREMENT"
 
 static const struct known {
@@ -153,7 +156,7 @@ static const struct known {
 	{ 1142, MEND, GRANT }, { 1143, MEND, GRANT },
 	{ 1048, MEND, SCHEMA }, { 1054, MEND, SCHEMA }, { 1136, MEND, SCHEMA },
 	{ 1364, MEND, "give the column a DEFAULT: only the twelve of schema.sql are written" },
-	{ 1167, MEND, USED_UP }, { 1467, MEND, USED_UP },
+	{ 167, MEND, USED_UP }, { 1467, MEND, USED_UP },
 	{ 1205, AGAIN, "" },	/* lock wait timeout */
 	{ 1213, AGAIN, "" },	/* deadlock; Galera: a conflict with another node */
 	{ 1206, AGAIN, "" },	/* no memory for locks */
@@ -185,13 +188,19 @@ clock_ms(void)
 static void
 news(struct db *db, unsigned error, const char *fmt, ...)
 {
+	struct host *h = &db->host[db->at];
 	va_list ap;
 	char *p;
 
-	if (error != 0 && error == db->news_error && db->now - db->news_at < NEWS_MS)
-		return;
-	db->news_error = error;
-	db->news_at = db->now;
+	if (error >= 2000 && error < 3000)
+		error = 2013;		/* 2006 and it come in turns */
+	if (error != 0) {
+		if (error == h->error && db->now - h->error_at < NEWS_MS)
+			return;
+		h->error = error;
+		h->error_at = db->now;
+		db->trouble = db->state < IDLE ? CONNECT : QUERY;
+	}
 	db->news_new = 1;
 	va_start(ap, fmt);
 	vsnprintf(db->news, sizeof(db->news), fmt, ap);
@@ -337,46 +346,32 @@ set_date(struct db *db, time_t t)
 }
 
 /*
- * The rows of a mail at the end of a batch that has room for them. Those after
- * the first repeat what is already escaped. A mail's rows are at least as long
- * as the words before VALUES: statement() writes those over an answered mail.
+ * The rows of a mail at the end of a batch that has room for them, at least as
+ * long as the words before VALUES: send_next() writes those over answered mails.
  */
 static void
 add_rows(struct db *db, struct batch *b, struct db_mail *m, const struct db_columns *c)
 {
-	char *start = b->buf + b->len, *d = start, *head, *middle, *type;
-	size_t i, head_len = 0, middle_len = 0, type_len = 0;
+	const struct db_row *row;
+	char *start = b->buf + b->len, *d = start;
 
-	head = middle = type = NULL;
-	for (i = 0; i < c->rows; i++) {
-		if (i == 0) {
-			head = d;
-			d = put_text(put(put(d, "('"), db->date_text), "','", c->from);
-			head_len = (size_t)(d - head);
-		} else
-			d = (char *)memcpy(d, head, head_len) + head_len;
-		d = put_chars(d, "','", c->row[i].to, ADDRESS_CHARS);
-		if (i == 0) {
-			middle = d;
-			d = put_text(d, "','", c->subject);
-			d = put_text(d, "','", c->body);
-			d = put_text(d, "','", c->charset);
-			d = put(put_text(d, "',_binary'", c->mail), "',0");
-			middle_len = (size_t)(d - middle);
-		} else
-			d = (char *)memcpy(d, middle, middle_len) + middle_len;
-		d = put_chars(d, ",'", c->row[i].hash, HASH_CHARS);
-		if (i == 0) {
-			type = d;
-			d = put_text(d, "','", c->content_type);
-			type_len = (size_t)(d - type);
-		} else
-			d = (char *)memcpy(d, type, type_len) + type_len;
-		d = put(put_chars(d, "','", c->row[i].recipient, ADDRESS_CHARS), "'),");
+	for (row = c->row; row < c->row + c->rows; row++) {
+		d = put(put(d, "('"), db->date_text);
+		d = put_text(d, "','", c->from);
+		d = put_chars(d, "','", row->to, ADDRESS_CHARS);
+		d = put_text(d, "','", c->subject);
+		d = put_text(d, "','", c->body);
+		d = put_text(d, "','", c->charset);
+		d = put_text(d, "',_binary'", c->mail);
+		d = put_chars(d, "',0,'", row->hash, HASH_CHARS);
+		d = put_text(d, "','", c->content_type);
+		d = put_chars(d, "','", row->recipient, ADDRESS_CHARS);
+		d = put(d, "'),");
 	}
-	for (d--; (size_t)(d - start) < db->insert_len; )
-		*d++ = ' ';
-	*d++ = ',';
+	while ((size_t)(d - start) < db->insert_len) {
+		d[-1] = ' ';
+		*d++ = ',';
+	}
 	m->start = b->len;
 	m->len = (size_t)(d - start);
 	b->len += m->len;
@@ -556,6 +551,10 @@ descriptor(const struct db *db)
 static void
 call(struct db *db, enum call what)
 {
+	if (what == QUERY && db->result) {
+		mysql_free_result(db->result);
+		db->result = NULL;
+	}
 	db->call = what;
 	db->begun = db->failed = 0;
 }
@@ -715,14 +714,6 @@ look_up(unsigned error)
 	return &none;
 }
 
-static const char *
-host_name(const struct db *db)
-{
-	const struct host *h = &db->host[db->at];
-
-	return h->socket ? h->socket : h->name ? h->name : "localhost";
-}
-
 static void
 connect_next(struct db *db)
 {
@@ -751,7 +742,7 @@ connect_failed(struct db *db)
 	unsigned error = db->failed ? mysql_errno(db->my) : 2013;
 	const struct known *k = look_up(error);
 
-	news(db, error, "database %s: %u %s%s%s", host_name(db), error, db->failed ?
+	news(db, error, "database %s: %u %s%s%s", db->host[db->at].text, error, db->failed ?
 	    mysql_error(db->my) : "no answer", *k->hint ? ": " : "", k->hint);
 	lose(db, 1);
 	/* A network heals by itself; a wrong password does not while these mails wait. */
@@ -782,14 +773,16 @@ connected(struct db *db)
 	MYSQL_ROW row = mysql_fetch_row(db->result);
 
 	db->packet = row && row[0] ? strtoul(row[0], NULL, 10) : PACKET_MIN;
-	mysql_free_result(db->result);
-	db->result = NULL;
 	db->state = IDLE;
 	db->up_since = db->now;
 	db->hopeless = 0;
-	if (db->news_error != 1290)	/* else it comes with every turn */
-		news(db, 0, "database %s: connected, %s", host_name(db),
+	/* Where it is storing that fails, connecting is no news. */
+	if (db->trouble == CONNECT || (db->trouble == NONE && db->was != db->at)) {
+		news(db, 0, "database %s: connected, %s", db->host[db->at].text,
 		    mysql_get_server_info(db->my));
+		db->trouble = NONE;
+	}
+	db->was = db->at;
 }
 
 /* ---- sending ---- */
@@ -835,7 +828,7 @@ send_next(struct db *db)
 		db->sent = n;
 	}
 	if (len >= db->packet) {	/* made for a server that took more */
-		news(db, 1153, "database %s: max_allowed_packet is only %zu", host_name(db),
+		news(db, 1153, "database %s: max_allowed_packet is only %zu", db->host[db->at].text,
 		    db->packet);
 		settle(db, db->sent, DB_LOST);
 		return send_next(db);
@@ -858,6 +851,7 @@ statement_failed(struct db *db)
 	unsigned error = mysql_errno(db->my);
 	const struct known *k = look_up(error);
 	enum verdict verdict = k->verdict;
+	enum call trouble;
 	const char *text = mysql_error(db->my), *state = mysql_sqlstate(db->my);
 	size_t len = strlen(text);
 	int data = strncmp(state, "22", 2) == 0 || error == 1366;
@@ -878,10 +872,13 @@ statement_failed(struct db *db)
 		return;
 	}
 	/* All text was made to fit, so where it does not the table is at fault: not 554. */
-	if (data)
+	if (data && k->error == 0)
 		k = look_up(1054);
-	news(db, error, "database %s: %u %s%s%s", host_name(db), error, text,
+	trouble = db->trouble;
+	news(db, error, "database %s: %u %s%s%s", db->host[db->at].text, error, text,
 	    *k->hint ? ": " : "", k->hint);
+	if (verdict == ROW && !data)
+		db->trouble = trouble;		/* the mail's, not the database's */
 	if (verdict != ELSEWHERE)
 		settle(db, db->sent, verdict == ROW && !data ? DB_REFUSED : DB_LOST);
 	if (verdict == ELSEWHERE || (error >= 2000 && error < 3000))
@@ -896,7 +893,7 @@ statement_done(struct db *db)
 
 	if (mysql_thread_id(db->my) != db->id) {
 		/* A library that reconnected by itself: what it sent where is not known. */
-		news(db, 2013, "database %s: lost the connection", host_name(db));
+		news(db, 2013, "database %s: lost the connection", db->host[db->at].text);
 		settle(db, db->sent, DB_LOST);
 		lose(db, 0);
 		return;
@@ -908,15 +905,16 @@ statement_done(struct db *db)
 	}
 	db->clear = b->pieces > 0;
 	if (rows != db->rows) {
-		news(db, 1, "database %s: %llu rows stored instead of %zu", host_name(db), rows,
+		news(db, 1, "database %s: %llu rows stored instead of %zu", db->host[db->at].text, rows,
 		    db->rows);
 		settle(db, db->sent, DB_LOST);
 		return;
 	}
 	db->statements++;
 	db->attempts = 0;
-	if (db->news_error)
-		news(db, 0, "database %s: storing again", host_name(db));
+	if (db->trouble != NONE)
+		news(db, 0, "database %s: storing again", db->host[db->at].text);
+	db->trouble = NONE;
 	settle(db, db->sent, DB_STORED);	/* from here on these mails are safe */
 }
 
@@ -964,7 +962,7 @@ late(struct db *db)
 		connect_failed(db);
 		return;
 	}
-	news(db, 2013, "database %s: no answer", host_name(db));
+	news(db, 2013, "database %s: no answer", db->host[db->at].text);
 	if (db->state == STORING)
 		settle(db, db->sent, DB_LOST);
 	lose(db, 1);
@@ -1106,9 +1104,9 @@ host_parse(struct host *h, char *s)
 	char *colon = strrchr(s, ':'), *bracket = strchr(s, ']');
 
 	memset(h, 0, sizeof(*h));
+	snprintf(h->text, sizeof(h->text), "%s", *s ? s : "localhost");
 	if (*s == '/') {
 		h->socket = s;
-		h->name = NULL;
 		return;
 	}
 	if (*s == '[' && bracket) {
@@ -1137,6 +1135,7 @@ db_new(const struct db_config *conf)
 		return NULL;
 	db->conf = *conf;
 	db->done_end = &db->done;
+	db->was = SIZE_MAX;
 	db->now = db->away_since = clock_ms();
 	for (p = conf->hosts, db->nhosts = 1; *p; p++)
 		db->nhosts += *p == ',';
@@ -1185,42 +1184,211 @@ db_free(struct db *db)
 	free(db);
 }
 
-/* ---- the check at start ---- */
+/* ---- the check at start: here it is right to wait ---- */
 
-/* Runs the connection until it is idle or every host has failed. */
+/* Each column: what is written to it, how wide, what schema.sql makes it. */
+enum kind { NUMBER, DATE, LETTERS, OCTETS };
+#define UTF8MB4 " CHARACTER SET utf8mb4"
+
+static const struct column {
+	const char *name;
+	enum kind kind;
+	unsigned long chars, octets;	/* that it must hold */
+	const char *type;
+} columns[] = {
+	{ "mail_id", NUMBER, 0, 0, "bigint unsigned NOT NULL AUTO_INCREMENT" },
+	{ "date", DATE, 0, 0, "datetime NOT NULL" },
+	{ "from", LETTERS, ADDRESS_CHARS, 4 * ADDRESS_CHARS, "varchar(320)" UTF8MB4 " NOT NULL" },
+	{ "to", LETTERS, ADDRESS_CHARS, 4 * ADDRESS_CHARS, "varchar(320)" UTF8MB4 " NOT NULL" },
+	{ "subject", LETTERS, 0, SUBJECT_BYTES, "text" UTF8MB4 " NOT NULL" },
+	{ "body", LETTERS, 0, BODY_BYTES, "mediumtext" UTF8MB4 " NOT NULL" },
+	{ "charset", LETTERS, CHARSET_CHARS, 0, "varchar(64)" UTF8MB4 " NOT NULL" },
+	{ "mail", OCTETS, 0, 0, "longblob NOT NULL" },
+	{ "spam_score", NUMBER, 0, 0, "float NOT NULL" },
+	{ "hash", LETTERS, HASH_CHARS, 0, "char(32) NOT NULL" },
+	{ "content_type", LETTERS, TYPE_CHARS, 0, "varchar(128)" UTF8MB4 " NOT NULL" },
+	{ "recipient", LETTERS, ADDRESS_CHARS, 4 * ADDRESS_CHARS,
+	    "varchar(320)" UTF8MB4 " NOT NULL" },
+};
+
+#define NCOLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+/* One turn of the loop that smtpd.c has, for this connection alone. */
 static void
-wait_idle(struct db *db)
+wait_once(struct db *db)
 {
 	struct pollfd p;
-	long ms;
+	long ms = db_timeout(db);
 
-	while (db->state != IDLE) {
-		db_run(db);
-		if (db->state == AWAY && db->attempts >= db->nhosts)
-			return;
-		p.fd = db_fd(db);
-		p.events = (short)((db_wants(db) & DB_READ ? POLLIN : 0) |
-		    (db_wants(db) & DB_WRITE ? POLLOUT : 0));
-		ms = db_timeout(db);
-		if (db->state != IDLE)
-			poll(&p, p.fd != -1, ms < 0 ? -1 : (int)ms);
+	p.fd = db_fd(db);
+	p.events = (short)((db_wants(db) & DB_READ ? POLLIN : 0) |
+	    (db_wants(db) & DB_WRITE ? POLLOUT : 0));
+	poll(&p, p.fd != -1, ms < 0 ? 1000 : (int)ms);
+}
+
+/* A statement's answer, into db->result where it has one: 0, or the error. */
+static unsigned
+ask(struct db *db, const char *sql, int rows)
+{
+	enum call todo = QUERY;
+	unsigned error;
+	int is;
+
+	db->until = clock_ms() + CONNECT_MS;
+	query(db, sql, strlen(sql));
+	for (;;) {
+		is = ready(db);
+		if (db->begun && !is && POLL_MS == -1 && clock_ms() < db->until) {
+			wait_once(db);
+			continue;
+		}
+		if (clock_ms() >= db->until)
+			break;
+		if (!step(db, READY(is)))
+			wait_once(db);
+		else if (db->failed)
+			break;
+		else if (todo == RESULT || !rows)
+			return 0;
+		else
+			call(db, todo = RESULT);
 	}
+	error = db->failed ? mysql_errno(db->my) : 1205;
+	return error ? error : 2013;
+}
+
+/*
+ * Whether the column is as wide as what is written to it. row: DATA_TYPE,
+ * CHARACTER_MAXIMUM_LENGTH, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME, EXTRA.
+ */
+static int
+column_holds(const struct column *c, char **row, size_t max_size)
+{
+	unsigned long chars = row[1] ? strtoul(row[1], NULL, 10) : 0;
+	unsigned long octets = row[2] ? strtoul(row[2], NULL, 10) : 0;
+
+	switch (c->kind) {
+	case DATE:
+		return strcmp(row[0], "datetime") == 0 || strcmp(row[0], "timestamp") == 0;
+	case LETTERS:
+		return row[3] && chars >= c->chars && octets >= c->octets &&
+		    (c->chars == HASH_CHARS || strcmp(row[3], "utf8mb4") == 0);
+	case OCTETS:		/* the trace fields are not counted in max_size */
+		return row[3] == NULL && octets >= max_size && octets - max_size >= 65535;
+	default:
+		return c != columns || strstr(row[4], "auto_increment") != NULL;
+	}
+}
+
+/* The ALTER TABLE that mends what is wrong with the columns, "" where nothing is. 0 or an error. */
+static unsigned
+check_columns(struct db *db, const char *table, const char *from, char *why, size_t cap)
+{
+	char sql[1024], alter[400], what[NCOLUMNS];
+	MYSQL_ROW row;
+	unsigned error;
+	size_t i, len = 0;
+
+	memset(what, 'A', sizeof(what));
+	snprintf(sql, sizeof(sql), "SELECT DATA_TYPE,CHARACTER_MAXIMUM_LENGTH,"
+	    "CHARACTER_OCTET_LENGTH,CHARACTER_SET_NAME,LOWER(EXTRA),COLUMN_NAME,COLUMN_TYPE,"
+	    "IS_NULLABLE='NO' AND COLUMN_DEFAULT IS NULL FROM information_schema.COLUMNS%s", from);
+	if ((error = ask(db, sql, 1)) != 0)
+		return error;
+	why[0] = '\0';
+	snprintf(alter, sizeof(alter), "table %s cannot keep every mail:"
+	    " ALTER TABLE %s", table, table);
+	while ((row = mysql_fetch_row(db->result)) != NULL && len < cap) {
+		for (i = 0; i < NCOLUMNS && strcmp(columns[i].name, row[5]) != 0; i++)
+			;
+		if (i < NCOLUMNS)
+			what[i] = column_holds(&columns[i], row, db->conf.max_size) ? '\0' : 'M';
+		else if (row[7][0] == '1' && strstr(row[4], "auto_increment") == NULL &&
+		    strstr(row[4], "generated") == NULL)
+			len += (size_t)snprintf(why + len, cap - len, "%s MODIFY `%s` %s NULL",
+			    len ? "," : alter, row[5], row[6]);
+	}
+	for (i = 0; i < NCOLUMNS && len < cap; i++)
+		if (what[i])
+			len += (size_t)snprintf(why + len, cap - len, "%s %s `%s` %s%s",
+			    len ? "," : alter, what[i] == 'A' ? "ADD" : "MODIFY",
+			    columns[i].name, columns[i].type,
+			    what[i] == 'A' && i == 0 ? " PRIMARY KEY" : "");
+	return 0;
+}
+
+/* What db_check() says of a connection that has been tried. */
+static int
+check(struct db *db, char *why, size_t cap)
+{
+	static const char nothing[] = "SELECT '1970-01-01','','','','','','',0,'','','' FROM DUAL"
+	    " WHERE 1=0";
+	char table[160], from[400], sql[1024], *d;
+	MYSQL_ROW row;
+	unsigned error;
+	size_t len = db->insert_len - strlen(VALUES);
+	const struct known *k;
+
+	if (db->state != IDLE) {
+		snprintf(why, cap, "%s", db->news);
+		return db->hopeless ? -1 : 1;
+	}
+	snprintf(table, sizeof(table), "%.*s", (int)(strstr(db->insert, " (`date`") - db->insert - 12),
+	    db->insert + 12);
+	d = put(from, " WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME='");
+	*put(escape(d, db->conf.table, strlen(db->conf.table) < 64 ? strlen(db->conf.table) : 64), "'") = '\0';
+	snprintf(sql, sizeof(sql), "SELECT t.ENGINE,e.TRANSACTIONS FROM information_schema.TABLES t"
+	    " LEFT JOIN information_schema.ENGINES e ON e.ENGINE=t.ENGINE%s", from);
+	if ((error = ask(db, sql, 1)) != 0)
+		goto failed;
+	if ((row = mysql_fetch_row(db->result)) != NULL) {
+		if (row[1] == NULL || strcmp(row[1], "YES") != 0) {
+			snprintf(why, cap, "table %s has no transactions: ALTER TABLE %s"
+			    " ENGINE=InnoDB", table, table);
+			return -1;
+		}
+		if ((error = check_columns(db, table, from, why, cap)) != 0)
+			goto failed;
+		if (*why)
+			return -1;
+	}
+	if (db->packet < PACKET_MIN) {
+		snprintf(why, cap, "max_allowed_packet is %zu: SET GLOBAL max_allowed_packet="
+		    "16777216, and in the server's configuration", db->packet);
+		return -1;
+	}
+	/* Nothing is stored, but the server checks all that it would check of a row. */
+	memcpy(sql, db->insert, len);
+	strcpy(sql + len, nothing);
+	if ((error = ask(db, sql, 0)) != 0)
+		goto failed;
+	snprintf(why, cap, "%s %s, table %s, mails of %zu octets at most", db->host[db->at].text,
+	    mysql_get_server_info(db->my), table, db_max_mail(db));
+	return 0;
+failed:
+	k = look_up(error);
+	snprintf(why, cap, "database %s: %u %s%s%s", db->host[db->at].text, error, db->failed ?
+	    mysql_error(db->my) : "no answer", *k->hint ? ": " : "", k->hint);
+	return k->verdict == MEND && error < 2000 ? -1 : 1;
 }
 
 int
 db_check(const struct db_config *conf, char *why, size_t cap)
 {
 	struct db *db = db_new(conf);
-	int status = 0;
+	int status;
 
 	if (db == NULL) {
 		snprintf(why, cap, "no memory");
 		return 1;
 	}
-	wait_idle(db);
-	snprintf(why, cap, "%s", db->news);
-	if (db->state != IDLE)
-		status = db->hopeless ? -1 : 1;
+	for (;;) {
+		db_run(db);
+		if (db->state == IDLE || (db->state == AWAY && db->attempts >= db->nhosts))
+			break;
+		wait_once(db);
+	}
+	status = check(db, why, cap);
 	db_free(db);
 	return status;
 }

@@ -1,13 +1,14 @@
 /*
- * db_test - db.c against a real server: db_test socket [name...]
+ * db_test - db.c against a real server: db_test socket pid [name...]
  *
- * The server is this test's own (test/db_test.sh starts it). A second, plain
+ * The server is this test's own: test/db_test.sh starts it. A second, plain
  * connection looks at what was stored and makes the trouble.
  */
 #define _POSIX_C_SOURCE 200809L
 
 #include <mysql.h>
 
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdarg.h>
@@ -15,18 +16,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../db.h"
 
 #define MAILS 256
+#define LARGE 17000000
 
 static const char *socket_path;
 static MYSQL *admin;
 static struct db_config conf;
 static struct db *db;
 static struct db_mail mails[MAILS];
+static char *large;		/* LARGE octets of noise */
+static pid_t server;
 static int passed, failed, answered;
 static long long longest;	/* call to db_run() or db_add(), ms */
 
@@ -58,7 +63,7 @@ login(void)
 {
 	MYSQL *my = mysql_init(NULL);
 
-	if (!my || !mysql_real_connect(my, NULL, "root", NULL, "mail", 0, socket_path, 0)) {
+	if (!my || !mysql_real_connect(my, NULL, "dbtest", NULL, "mail", 0, socket_path, 0)) {
 		fprintf(stderr, "db_test: %s\n", my ? mysql_error(my) : "no memory");
 		exit(2);
 	}
@@ -100,6 +105,17 @@ ask(const char *fmt, ...)
 		snprintf(answer, sizeof(answer), "%s", row[0]);
 	mysql_free_result(res);
 	return answer;
+}
+
+/* Kills the connection that is tested, if there is one. */
+static void
+cut_off(void)
+{
+	const char *id = ask("SELECT ID FROM information_schema.PROCESSLIST WHERE DB='mail' AND "
+	    "ID<>CONNECTION_ID()");
+
+	if (*id)
+		sql("KILL CONNECTION %s", id);
 }
 
 static void
@@ -219,7 +235,747 @@ test_one(void)
 	ok(simple(0, "one@example.com"), "a mail is taken");
 	loop(1, 5000);
 	ok(mails[0].status == DB_STORED, "and stored");
-	ok(strcmp(ask("SELECT recipient FROM new_mail"), "one@example.com") == 0, "as a row");
+	ok(strcmp(ask("SELECT CONCAT_WS('|',date,`from`,`to`,subject,body,charset,mail,spam_score,"
+	    "hash,content_type,recipient) FROM new_mail"), "2023-11-14 22:13:20|from@example.org|"
+	    "one@example.com|subject|body|utf-8|Subject: x\r\n\r\nbody\r\n|0|"
+	    "0123456789abcdef0123456789abcdef|text/plain|one@example.com") == 0,
+	    "every column is what was given");
+	ok(db_held(db) == 0, "nothing is held afterwards");
+	stop();
+}
+
+/* Compares a column of the only row with octets. */
+static int
+same(const char *column, struct db_text want)
+{
+	char text_[200];
+	MYSQL_RES *res;
+	MYSQL_ROW row;
+	unsigned long *len;
+	int is = 0;
+
+	snprintf(text_, sizeof(text_), "SELECT `%s` FROM new_mail", column);
+	if (mysql_query(admin, text_) == 0 && (res = mysql_store_result(admin)) != NULL) {
+		if (mysql_num_rows(res) == 1 && (row = mysql_fetch_row(res)) != NULL) {
+			len = mysql_fetch_lengths(res);
+			is = row[0] && len[0] == want.len && memcmp(row[0], want.ptr, want.len) == 0;
+			if (!is)
+				printf("# %s: %lu octets, not %zu\n", column, len[0], want.len);
+		}
+		mysql_free_result(res);
+	}
+	return is;
+}
+
+/* A mail whose text columns are all t (but the hash), and whose mail is m. */
+static int
+stores(struct db_text t, struct db_text m)
+{
+	struct db_columns c;
+	struct db_row row;
+	int is;
+
+	empty();
+	c.date = 1700000000;
+	c.from = c.subject = c.body = c.charset = c.content_type = t;
+	c.mail = m;
+	row.to = row.recipient = t;
+	row.hash = t;
+	for (row.hash.len = 0; row.hash.len < t.len && row.hash.len < 32; row.hash.len++)
+		if (t.ptr[row.hash.len] & 0x80)
+			break;		/* the column is ASCII */
+	c.row = &row;
+	c.rows = 1;
+	answered = 0;
+	mails[0].status = DB_PENDING;
+	if (db_add(db, &mails[0], &c) != DB_PENDING)
+		return 0;
+	loop(1, 5000);
+	is = mails[0].status == DB_STORED && same("from", t) && same("to", t) &&
+	    same("recipient", t) && same("subject", t) && same("body", t) && same("charset", t) &&
+	    same("content_type", t) && same("hash", row.hash) && same("mail", m);
+	return is;
+}
+
+static unsigned
+random_(unsigned below)
+{
+	static uint32_t x = 2463534242U;
+
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	return x % below;
+}
+
+static void
+test_octets(void)
+{
+	static const char *const pieces[] = { "'", "\\", "''", "\\'", "\"", "`", "%s", "\n", "\r\n",
+	    "\t", "\x1a", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\\\\", "'),(", "--" };
+	char all[256 * 9], t[70], *m;
+	size_t i, j, n;
+	int good = 1;
+
+	start(10);
+	for (i = 0; i < sizeof(all); i++)
+		all[i] = (char)(i < 256 ? i : i % 9 == 0 ? '\'' : i / 9);
+	for (i = 0; i < 127; i++)
+		t[i % 64] = (char)i;
+	ok(stores((struct db_text){ t, 63 }, (struct db_text){ all, sizeof(all) }),
+	    "all 256 octets in the mail, control characters in the text");
+	for (i = 0; i < 64; i++)
+		t[i] = (char)i;
+	ok(stores((struct db_text){ t, 32 }, (struct db_text){ all, 0 }), "an empty mail");
+	t[0] = '\0';
+	ok(stores((struct db_text){ t, 1 }, (struct db_text){ all, 1 }), "a NUL alone");
+	ok(stores((struct db_text){ t, 0 }, (struct db_text){ all, 1 }), "empty text");
+	ok(stores(text("'); DROP TABLE new_mail; -- \\"), text("\\")), "an injection is text");
+	for (i = 0; i < 24 && good; i++)
+		for (j = 0; j < 20 && good; j++) {
+			memset(t, 'x', sizeof(t));
+			t[j] = "'\\"[i & 1];
+			good = stores((struct db_text){ t, 20 }, (struct db_text){ t, i });
+		}
+	ok(good, "a quote or backslash at every place, every length");
+	for (good = 1, i = 0; i < 300 && good; i++) {
+		for (t[0] = '\0', n = 0; n < 20; n += strlen(pieces[j])) {
+			j = random_(sizeof(pieces) / sizeof(pieces[0]));
+			strcpy(t + n, pieces[j]);
+		}
+		n = random_(3000);
+		m = malloc(n + 1);
+		for (j = 0; j < n; j++)
+			m[j] = (char)(i & 1 ? random_(256) : (unsigned)"\\'ab"[random_(4)]);
+		good = stores(text(t), (struct db_text){ m, n });
+		free(m);
+	}
+	ok(good, "300 mails of noise");
+	stop();
+}
+
+static void
+test_cut(void)
+{
+	struct db_columns c;
+	struct db_row row;
+	size_t i, n = 17000000;
+	char *t = malloc(n + 1);
+
+	/* 4-octet characters after one of 1: no limit in octets falls between two. */
+	start(20);
+	t[0] = 'x';
+	for (i = 1; i < n; i++)
+		t[i] = "\xf0\x9f\x98\x80"[(i - 1) % 4];
+	n -= (n - 1) % 4;
+	c.date = 0;
+	c.from = c.charset = c.content_type = row.to = row.recipient = (struct db_text){ t, n };
+	c.subject = (struct db_text){ t, n };
+	c.body = (struct db_text){ t, n };
+	c.mail = text("mail");
+	row.hash = text("hash longer than thirty-two characters");
+	c.row = &row;
+	c.rows = 1;
+	ok(db_add(db, &mails[0], &c) == DB_PENDING, "text wider than every column is taken");
+	loop(1, 15000);
+	ok(mails[0].status == DB_STORED, "and stored");
+	ok(strcmp(ask("SELECT CONCAT_WS(' ',CHAR_LENGTH(`from`),CHAR_LENGTH(`to`),"
+	    "CHAR_LENGTH(recipient),CHAR_LENGTH(charset),CHAR_LENGTH(content_type),hash,"
+	    "LENGTH(subject),LENGTH(body)>15000000,LENGTH(body)%%4,date) FROM new_mail"),
+	    "320 320 320 64 128 hash longer than thirty-two char 65533 1 1 1970-01-01 00:00:00") == 0,
+	    "cut between characters: %s", ask("SELECT LENGTH(body) FROM new_mail"));
+	free(t);
+	stop();
+}
+
+static void
+test_batch(void)
+{
+	int i, all = 1;
+	unsigned long before;
+
+	start(10);
+	before = db_statements(db);
+	simple(0, "first@example.com");
+	run();
+	for (i = 1; i <= 100; i++) {
+		char rcpt[40];
+
+		sprintf(rcpt, "batch-%d@example.com", i);
+		simple(i, rcpt);
+	}
+	ok(answered == 0, "a statement is at the server");
+	loop(101, 5000);
+	for (i = 0; i <= 100; i++)
+		all &= mails[i].status == DB_STORED;
+	ok(all && answered == 101, "101 mails stored");
+	ok(db_statements(db) - before == 2, "the 100 that came meanwhile by one statement");
+	ok(atoi(ask("SELECT COUNT(DISTINCT recipient) FROM new_mail")) == 101, "101 rows");
+	for (i = 0; i < 200; i++)
+		simple(i, "many@example.com");
+	loop(301, 5000);
+	ok(answered == 301 && db_statements(db) - before == 4, "200 at once by two");
+	ok(longest < 50, "no call took longer than 50 ms: %lld", longest);
+	stop();
+}
+
+/* n mails, those in bad poisoned: each of the others stored once, those refused. */
+static void
+poison(int n, const char *bad, const char *what)
+{
+	char rcpt[40], key[16];
+	int i, is, good = 1, refused = 0;
+
+	empty();
+	answered = 0;
+	for (i = 0; i < n; i++) {
+		sprintf(key, ",%d,", i);
+		is = strstr(bad, key) != NULL;
+		sprintf(rcpt, "%s-%d@example.com", is ? "poison" : "fine", i);
+		simple(i, rcpt);
+	}
+	loop(n, 8000);
+	for (i = 0; i < n; i++) {
+		sprintf(key, ",%d,", i);
+		is = strstr(bad, key) != NULL;
+		refused += is;
+		good &= mails[i].status == (is ? DB_REFUSED : DB_STORED);
+	}
+	ok(good && answered == n, "%s: the guilty refused, the others stored", what);
+	ok(atoi(ask("SELECT COUNT(*) FROM new_mail")) == n - refused &&
+	    atoi(ask("SELECT COUNT(DISTINCT recipient) FROM new_mail WHERE recipient LIKE 'fine%%'"))
+	    == n - refused, "%s: each exactly once", what);
+}
+
+static void
+test_poison(void)
+{
+	sql("CREATE TRIGGER poison BEFORE INSERT ON new_mail FOR EACH ROW IF NEW.recipient LIKE "
+	    "'poison%%' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT='poison'; END IF");
+	start(10);
+	poison(50, ",0,", "the first of 50");
+	poison(50, ",24,", "one of 50");
+	poison(50, ",49,", "the last of 50");
+	poison(50, ",3,4,30,", "three of 50");
+	poison(50, ",", "none of 50");
+	poison(3, ",0,1,2,", "three of three");
+	poison(1, ",0,", "the only one");
+	poison(128, ",7,8,9,63,64,65,127,", "seven of 128");
+	stop();
+	sql("DROP TRIGGER poison");
+	sql("ALTER TABLE new_mail ADD CONSTRAINT checked CHECK (recipient NOT LIKE 'poison%%')");
+	start(10);
+	poison(20, ",11,", "a CHECK constraint");
+	sql("ALTER TABLE new_mail DROP CONSTRAINT checked, ADD UNIQUE KEY u (recipient)");
+	simple(0, "fine-3@example.com");
+	loop(21, 3000);
+	poison(20, ",", "a unique key");
+	simple(0, "fine-3@example.com");
+	answered = 0;
+	loop(1, 3000);
+	ok(mails[0].status == DB_REFUSED, "a duplicate of a unique key is refused");
+	sql("ALTER TABLE new_mail DROP KEY u");
+	stop();
+}
+
+static void
+test_kill(void)
+{
+	int i, j, stored = 0, lost = 0;
+	char rcpt[40];
+
+	start(20);
+	cut_off();
+	loop(1, 100);
+	simple(0, "after@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "killed while idle: connected again, stored");
+
+	sql("LOCK TABLES new_mail WRITE");
+	answered = 0;
+	simple(1, "locked@example.com");
+	loop(1, 300);
+	simple(2, "behind@example.com");
+	cut_off();
+	loop(1, 300);
+	sql("UNLOCK TABLES");
+	loop(2, 5000);
+	ok(mails[2].status == DB_STORED && atoi(ask("SELECT COUNT(*) FROM new_mail WHERE "
+	    "recipient='behind@example.com'")) == 1, "killed in flight: the one behind is stored once");
+	ok(mails[1].status != DB_REFUSED && (mails[1].status == DB_LOST || atoi(ask("SELECT COUNT(*) "
+	    "FROM new_mail WHERE recipient='locked@example.com'")) > 0), "the other not refused");
+
+	for (i = 0; i < 40; i++) {
+		answered = 0;
+		for (j = 0; j < 4; j++) {
+			sprintf(rcpt, "kill-%d-%d@example.com", i, j);
+			mails[j].status = DB_PENDING;
+			simple(j, rcpt);
+			run();
+		}
+		cut_off();
+		loop(4, 5000);
+		for (j = 0; j < 4; j++) {
+			lost += mails[j].status == DB_LOST;
+			if (mails[j].status == DB_STORED) {
+				sprintf(rcpt, "kill-%d-%d@example.com", i, j);
+				stored += atoi(ask("SELECT COUNT(*)>0 FROM new_mail WHERE recipient='%s'",
+				    rcpt));
+			}
+		}
+	}
+	ok(stored + lost == 160, "40 kills: %d stored, %d lost, none stored only in words", stored,
+	    lost);
+	stop();
+}
+
+static void
+test_locked(void)
+{
+	start(20);
+	sql("LOCK TABLES new_mail WRITE");
+	simple(0, "wait@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_PENDING, "LOCK TABLES: the mail waits");
+	sql("UNLOCK TABLES");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "and is stored after");
+	stop();
+	start(3);
+	sql("LOCK TABLES new_mail WRITE");
+	simple(0, "toolong@example.com");
+	loop(1, 8000);
+	ok(mails[0].status == DB_LOST, "locked for longer than the timeout: lost");
+	sql("UNLOCK TABLES");
+	loop(2, 1000);
+	ok(atoi(ask("SELECT COUNT(*) FROM new_mail WHERE recipient LIKE 'toolong%%'")) == 0,
+	    "and not stored behind our back");
+	answered = 0;
+	simple(0, "after@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "the next one is stored");
+	stop();
+}
+
+static void
+test_hung(void)
+{
+	long long t;
+	int i;
+
+	start(2);
+	kill(server, SIGSTOP);
+	t = ms();
+	simple(0, "hung@example.com");
+	loop(1, 200);
+	for (i = 1; i < 30; i++)
+		simple(i, "behind@example.com");
+	loop(30, 6000);
+	ok(answered == 30, "server stopped: every mail has its answer after %lld ms", ms() - t);
+	for (i = 0; i < 30 && mails[i].status == DB_LOST; i++)
+		;
+	ok(i == 30, "DB_LOST");
+	ok(ms() - t < 4000, "soon after the timeout of 2 s");
+	loop(31, 2500);
+	t = ms();
+	ok(!simple(30, "later@example.com"), "away for longer: refused at once");
+	ok(longest < 50, "no call took longer than 50 ms: %lld", longest);
+	kill(server, SIGCONT);
+	loop(31, 6000);
+	answered = 0;
+	simple(0, "after@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "server goes on: stored again");
+	kill(server, SIGSTOP);
+	simple(1, "free@example.com");
+	loop(2, 100);
+	t = ms();
+	stop();
+	ok(ms() - t < 50, "db_free() does not wait for it: %lld ms", ms() - t);
+	kill(server, SIGCONT);
+	start(5);
+	kill(server, SIGSTOP);
+	add(0, "large@example.com", text(""), (struct db_text){ large, 8000000 });
+	loop(1, 300);
+	ok(longest < 50, "8 MB to a stopped server: no call over 50 ms: %lld", longest);
+	t = ms();
+	stop();
+	ok(ms() - t < 50, "nor db_free() then: %lld ms", ms() - t);
+	kill(server, SIGCONT);
+}
+
+static void
+test_large(void)
+{
+	struct db_columns c;
+	struct db_row row[100];
+	char rcpt[100][40];
+	size_t i;
+	int good = 1;
+
+	start(60);
+	for (i = 0; i < 15000000; i++)
+		large[i] = (char)random_(256);
+	ok(stores(text("15 MB"), (struct db_text){ large, 15000000 }), "15 MB of noise");
+	ok(stores(text("1 MB"), (struct db_text){ large, 1000000 }), "1 MB");
+	memset(large, '\'', 9000000);
+	ok(stores(text("quotes"), (struct db_text){ large, 9000000 }), "9 MB of quotes");
+	ok(longest < 250, "no call took longer than 250 ms: %lld", longest);
+	longest = 0;
+	ok(add(0, "x", text("y"), (struct db_text){ large, db_max_mail(db) + 1 }) == DB_TOO_BIG,
+	    "%zu octets are too many", db_max_mail(db) + 1);
+	ok(stores(text("max"), (struct db_text){ large, db_max_mail(db) }), "one less is not");
+	for (i = 0; i < 4; i++)
+		good &= stores(text("edge"), (struct db_text){ large, 8387584 - 2 + i });
+	ok(good, "around the length where a mail is taken apart");
+	/* The variables hold the mail before; they must not be stored again, nor kept. */
+	ok(stores(text("small"), text("small")), "a small one after it");
+
+	empty();
+	c.date = 1700000000;
+	c.from = c.subject = c.charset = c.content_type = text("it's");
+	c.body = (struct db_text){ large, 100000 };
+	c.mail = (struct db_text){ large, 5000000 };
+	for (i = 0; i < 100; i++) {
+		sprintf(rcpt[i], "'rcpt'-%zu@example.com", i);
+		row[i].to = text("to@example.com");
+		row[i].recipient = text(rcpt[i]);
+		row[i].hash = text(rcpt[i] + 6);
+	}
+	c.row = row;
+	c.rows = 100;
+	answered = 0;
+	longest = 0;
+	ok(db_add(db, &mails[0], &c) == DB_PENDING, "5 MB for 100 recipients");
+	ok(db_held(db) < 10300000, "held once: %zu", db_held(db));
+	simple(1, "behind@example.com");
+	loop(2, 60000);
+	ok(mails[0].status == DB_STORED && mails[1].status == DB_STORED, "stored");
+	ok(longest < 100, "no call took longer than 100 ms: %lld", longest);
+	ok(strcmp(ask("SELECT CONCAT_WS(' ',COUNT(*),COUNT(DISTINCT recipient),MIN(LENGTH(mail)),"
+	    "MAX(LENGTH(mail)),COUNT(DISTINCT MD5(mail)),MIN(LENGTH(body)),MAX(LENGTH(body)),"
+	    "COUNT(DISTINCT hash)) FROM new_mail WHERE recipient<>'behind@example.com'"),
+	    "100 100 5000000 5000000 1 100000 100000 100") == 0, "100 rows, all whole");
+	ok(atoi(ask("SELECT COUNT(*) FROM new_mail WHERE recipient='\\'rcpt\\'-7@example.com' AND "
+	    "`from`='it\\'s' AND subject='it\\'s' AND hash='-7@example.com'")) == 1,
+	    "each with its own columns");
+	empty();
+	for (i = 0; i < 20; i++) {
+		c.mail.len = 60000;
+		c.body.len = 100;
+		answered = 0;
+		c.rows = 1 + i * 5;
+		db_add(db, &mails[0], &c);
+		loop(1, 10000);
+		good &= mails[0].status == DB_STORED;
+	}
+	ok(good && atoi(ask("SELECT COUNT(*) FROM new_mail WHERE LENGTH(mail)=60000")) == 970,
+	    "60 KB for 1 to 96 recipients");
+	stop();
+}
+
+static void
+test_large_killed(void)
+{
+	int i, stored = 0, lost = 0, rows, whole;
+
+	start(30);
+	for (i = 0; i < 30; i++) {
+		answered = 0;
+		mails[0].status = DB_PENDING;
+		add(0, "large@example.com", text("b"), (struct db_text){ large, 15000000 });
+		loop(1, 3 + i * 4);
+		cut_off();
+		loop(1, 20000);
+		stored += mails[0].status == DB_STORED;
+		lost += mails[0].status == DB_LOST;
+	}
+	rows = atoi(ask("SELECT COUNT(*) FROM new_mail"));
+	whole = atoi(ask("SELECT COUNT(*) FROM new_mail WHERE LENGTH(mail)=15000000 AND body='b'"));
+	ok(stored + lost == 30 && rows >= stored && rows == whole,
+	    "15 MB, killed on the way: %d stored, %d lost, %d rows, %d whole", stored, lost, rows,
+	    whole);
+	stop();
+}
+
+static void
+test_dropped(void)
+{
+	char create[4096], *p;
+	MYSQL_RES *res;
+	MYSQL_ROW row;
+
+	mysql_query(admin, "SHOW CREATE TABLE new_mail");
+	res = mysql_store_result(admin);
+	row = mysql_fetch_row(res);
+	snprintf(create, sizeof(create), "%s", row[1]);
+	mysql_free_result(res);
+	for (p = create; (p = strchr(p, '%')) != NULL; p++)
+		*p = ' ';
+	start(20);
+	sql("DROP TABLE new_mail");
+	simple(0, "no-table@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_LOST, "table dropped: lost at once");
+	mysql_query(admin, create);
+	answered = 0;
+	simple(0, "table@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "table made again: stored");
+	/* The published widths: text that does not fit must not be refused for good. */
+	empty();
+	sql("ALTER TABLE new_mail MODIFY recipient varchar(8) NOT NULL");
+	answered = 0;
+	simple(0, "x@y.zz");
+	simple(1, "longer@example.com");
+	simple(2, "z@y.xx");
+	loop(3, 3000);
+	ok(mails[0].status == DB_STORED && mails[1].status == DB_LOST && mails[2].status == DB_STORED,
+	    "a column too narrow: that mail is lost, not refused, the others stored");
+	sql("DROP TABLE new_mail");
+	mysql_query(admin, create);
+	stop();
+}
+
+static void
+test_full(void)
+{
+	start(20);
+	sql("ALTER TABLE new_mail AUTO_INCREMENT=2147483646, MODIFY mail_id int NOT NULL "
+	    "AUTO_INCREMENT");
+	simple(0, "a@b");
+	loop(1, 3000);
+	answered = 0;
+	simple(1, "b@b");
+	simple(2, "c@b");
+	loop(2, 3000);
+	ok(mails[0].status == DB_STORED && mails[1].status == DB_LOST && mails[2].status == DB_LOST,
+	    "mail_id used up: lost, not refused");
+	empty();
+	sql("ALTER TABLE new_mail AUTO_INCREMENT=1, MODIFY mail_id bigint unsigned NOT NULL "
+	    "AUTO_INCREMENT");
+	stop();
+}
+
+static void
+test_read_only(void)
+{
+	conf.user = "smtpd";
+	conf.pass = "se'cret";
+	start(3);
+	simple(0, "x@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "INSERT and SELECT on the one table are enough");
+	sql("SET GLOBAL read_only=1");
+	answered = 0;
+	simple(0, "x@example.com");
+	loop(1, 1500);
+	ok(mails[0].status == DB_PENDING, "read_only: the mail waits");
+	sql("SET GLOBAL read_only=0");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "until it is off");
+	sql("SET GLOBAL read_only=1");
+	answered = 0;
+	simple(0, "x@example.com");
+	loop(1, 6000);
+	ok(mails[0].status == DB_LOST, "on for longer: lost");
+	sql("SET GLOBAL read_only=0");
+	stop();
+
+	start(5);
+	sql("ALTER USER smtpd@localhost IDENTIFIED BY 'other'");
+	cut_off();
+	loop(1, 300);
+	ok(!simple(0, "x@example.com"), "password changed: lost at once");
+	sql("ALTER USER smtpd@localhost IDENTIFIED BY 'se''cret'");
+	loop(1, 4000);
+	answered = 0;
+	simple(0, "x@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "changed back: stored");
+	sql("REVOKE INSERT ON mail.new_mail FROM smtpd@localhost");
+	answered = 0;
+	simple(0, "x@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_LOST, "INSERT revoked: lost at once");
+	sql("GRANT INSERT ON mail.new_mail TO smtpd@localhost");
+	answered = 0;
+	simple(0, "x@example.com");
+	loop(1, 3000);
+	ok(mails[0].status == DB_STORED, "granted: stored");
+	stop();
+	conf.user = "dbtest";
+	conf.pass = "";
+}
+
+static void
+test_packet(void)
+{
+	int i, good = 1;
+
+	start(20);
+	memset(large, 'a', LARGE);
+	sql("LOCK TABLES new_mail WRITE");
+	simple(0, "first@example.com");
+	run();
+	for (i = 1; i < 11; i++)
+		add(i, "x@example.com", text("b"), (struct db_text){ large, 100000 });
+	for (i = 11; i < 14; i++)
+		add(i, "x@example.com", text("b"), (struct db_text){ large, 900000 });
+	add(14, "x@example.com", text("b"), (struct db_text){ large, 2000000 });
+	sql("SET GLOBAL max_allowed_packet=1048576");
+	cut_off();
+	loop(1, 100);
+	sql("UNLOCK TABLES");
+	loop(15, 10000);
+	for (i = 1; i < 14; i++)
+		good &= mails[i].status == DB_STORED;
+	ok(good, "max_allowed_packet shrinks: batches are sent in parts");
+	ok(mails[14].status == DB_LOST && db_max_mail(db) < 1048576, "a mail too large is lost");
+	ok(add(14, "x", text("b"), (struct db_text){ large, 2000000 }) == DB_TOO_BIG,
+	    "and too big from then on");
+	answered = 0;
+	add(0, "x", (struct db_text){ large, 900000 }, (struct db_text){ large, 900000 });
+	loop(1, 5000);
+	ok(mails[0].status == DB_STORED, "but one that just fits is taken apart");
+	sql("SET GLOBAL max_allowed_packet=16777216");
+	stop();
+}
+
+static void
+test_hosts(void)
+{
+	static char hosts[300];
+	struct sockaddr_in sa;
+	socklen_t len = sizeof(sa);
+	int silent = socket(AF_INET, SOCK_STREAM, 0);
+	long long t = ms();
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sin_family = AF_INET;
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	bind(silent, (struct sockaddr *)&sa, sizeof(sa));
+	listen(silent, 1);
+	getsockname(silent, (struct sockaddr *)&sa, &len);
+	snprintf(hosts, sizeof(hosts), "/nowhere/at/all, 127.0.0.1:1,127.0.0.1:%d , %s",
+	    ntohs(sa.sin_port), socket_path);
+	conf.hosts = hosts;
+	start(20);
+	simple(0, "x@example.com");
+	loop(1, 12000);
+	ok(mails[0].status == DB_STORED, "past three dead hosts after %lld ms", ms() - t);
+	ok(longest < 50, "no call took longer than 50 ms: %lld", longest);
+	stop();
+	conf.hosts = "127.0.0.1:1,/nowhere";
+	start(2);
+	simple(0, "x@example.com");
+	loop(1, 4000);
+	ok(mails[0].status == DB_LOST, "no host at all: lost");
+	ok(!simple(0, "x@example.com"), "then at once");
+	stop();
+	conf.hosts = socket_path;
+	close(silent);
+}
+
+/* What db_check() says of the table after a statement. */
+static void
+check(int want, const char *words, const char *before, const char *after)
+{
+	char why[2048];
+	int is;
+
+	if (*before)
+		sql("%s", before);
+	is = db_check(&conf, why, sizeof(why));
+	if (*after)
+		sql("%s", after);
+	ok(is == want && strstr(why, words) && strlen(why) + 1 < sizeof(why) && !strchr(why, '\n'),
+	    "check %d: %s", is, why);
+}
+
+static void
+test_check(void)
+{
+	char why[2048];
+
+	check(0, "10.", "", "");
+	conf.hosts = "/nowhere,127.0.0.1:1";
+	check(1, "2002", "", "");
+	conf.hosts = socket_path;
+	conf.user = "smtpd";
+	check(-1, "MYSQL_PASS", "", "");
+	conf.pass = "se'cret";
+	check(0, "`new_mail`", "", "");
+	check(-1, "GRANT INSERT", "REVOKE INSERT ON mail.new_mail FROM smtpd@localhost",
+	    "GRANT INSERT ON mail.new_mail TO smtpd@localhost");
+	check(1, "read-only", "SET GLOBAL read_only=1", "SET GLOBAL read_only=0");
+	conf.name = "nosuch";
+	check(-1, "GRANT", "", "");
+	conf.user = "dbtest";
+	conf.pass = "";
+	check(-1, "MYSQL_DB", "", "");
+	conf.name = "mail";
+	conf.table = "no`such";
+	check(-1, "schema.sql", "", "");
+	conf.table = "published";
+	sql("DROP TABLE IF EXISTS published");
+	check(-1, "MODIFY `from` varchar(320)", "CREATE TABLE published (mail_id int(11) NOT NULL "
+	    "AUTO_INCREMENT, `date` datetime NOT NULL, `from` varchar(128) CHARACTER SET latin1 NOT "
+	    "NULL, `to` varchar(128) CHARACTER SET latin1 NOT NULL, subject varchar(255) NOT NULL, "
+	    "body text NOT NULL, charset varchar(32) CHARACTER SET latin1 NOT NULL, mail longblob NOT "
+	    "NULL, spam_score float NOT NULL, hash char(32) CHARACTER SET latin1 NOT NULL, "
+	    "content_type varchar(64) CHARACTER SET latin1 NOT NULL, recipient varchar(128) CHARACTER "
+	    "SET latin1 NOT NULL, PRIMARY KEY (mail_id), KEY `to` (`to`), KEY hash (hash), KEY `date` "
+	    "(`date`)) ENGINE=InnoDB DEFAULT CHARSET=utf8 ROW_FORMAT=DYNAMIC", "");
+	db_check(&conf, why, sizeof(why));
+	check(0, "", strstr(why, "ALTER TABLE") ? strstr(why, "ALTER TABLE") : "", "");
+	check(-1, "ENGINE=InnoDB", "ALTER TABLE published ENGINE=MyISAM", "");
+	db_check(&conf, why, sizeof(why));
+	check(0, "", strstr(why, "ALTER TABLE") ? strstr(why, "ALTER TABLE") : "", "");
+	check(-1, "MODIFY `mail` longblob", "ALTER TABLE published MODIFY mail longtext NOT NULL", "");
+	check(-1, "MODIFY `mail` longblob", "ALTER TABLE published MODIFY mail blob NOT NULL", "");
+	check(0, "", "ALTER TABLE published MODIFY mail mediumblob NOT NULL", "");
+	check(-1, "MODIFY `body`", "ALTER TABLE published MODIFY body mediumtext CHARACTER SET utf8 "
+	    "NOT NULL", "ALTER TABLE published MODIFY body longtext CHARACTER SET utf8mb4");
+	check(-1, "ADD `hash`", "ALTER TABLE published DROP hash", "");
+	db_check(&conf, why, sizeof(why));
+	check(0, "", strstr(why, "ALTER TABLE") ? strstr(why, "ALTER TABLE") : "", "");
+	check(-1, "MODIFY `extra` int(11) NULL", "ALTER TABLE published ADD extra int NOT NULL", "");
+	db_check(&conf, why, sizeof(why));
+	check(0, "", strstr(why, "ALTER TABLE") ? strstr(why, "ALTER TABLE") : "", "");
+	check(-1, "AUTO_INCREMENT", "ALTER TABLE published MODIFY mail_id int NOT NULL", "");
+	check(-1, "ADD `mail_id`", "ALTER TABLE published DROP mail_id", "");
+	db_check(&conf, why, sizeof(why));
+	check(0, "", strstr(why, "ALTER TABLE") ? strstr(why, "ALTER TABLE") : "", "");
+	check(-1, "SET GLOBAL max_allowed_packet", "SET GLOBAL max_allowed_packet=65536",
+	    "SET GLOBAL max_allowed_packet=16777216");
+	sql("DROP TABLE published");
+	conf.table = "new_mail";
+	sql("LOCK TABLES new_mail WRITE");
+	conf.timeout = 2;
+	check(1, "1205", "", "UNLOCK TABLES");
+	kill(server, SIGSTOP);
+	check(1, "no answer", "", "");
+	kill(server, SIGCONT);
+}
+
+/* What the server writes to, and how it is told: an event's worth of mails in the queue. */
+static void
+test_queue(void)
+{
+	static char body[20000];
+	int i, good = 1;
+
+	memset(body, 'q', sizeof(body));
+	start(10);
+	for (i = 0; i < MAILS; i++)
+		good &= add(i, "queue@example.com", (struct db_text){ body, sizeof(body) },
+		    (struct db_text){ body, sizeof(body) }) == DB_PENDING;
+	ok(good && db_held(db) > MAILS * 2 * sizeof(body), "10 MB are held");
+	loop(MAILS, 5000);
+	for (i = 0; i < MAILS; i++)
+		good &= mails[i].status == DB_STORED;
+	ok(good && db_held(db) == 0, "and none when they are stored");
 	stop();
 }
 
@@ -228,6 +984,22 @@ static const struct {
 	void (*run)(void);
 } tests[] = {
 	{ "one", test_one },
+	{ "octets", test_octets },
+	{ "cut", test_cut },
+	{ "batch", test_batch },
+	{ "queue", test_queue },
+	{ "poison", test_poison },
+	{ "kill", test_kill },
+	{ "locked", test_locked },
+	{ "hung", test_hung },
+	{ "large", test_large },
+	{ "large_killed", test_large_killed },
+	{ "dropped", test_dropped },
+	{ "full", test_full },
+	{ "read_only", test_read_only },
+	{ "packet", test_packet },
+	{ "hosts", test_hosts },
+	{ "check", test_check },
 };
 
 int
@@ -236,28 +1008,32 @@ main(int argc, char **argv)
 	size_t i;
 	int j;
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: db_test socket [name...]\n");
+	if (argc < 3) {
+		fprintf(stderr, "usage: db_test socket pid [name...]\n");
 		return 2;
 	}
 	socket_path = argv[1];
+	server = (pid_t)atoi(argv[2]);
+	if (server <= 1 || kill(server, 0) == -1 || (large = malloc(LARGE)) == NULL)
+		return 2;
 	admin = login();
 	conf.hosts = socket_path;
-	conf.user = "root";
+	conf.user = "dbtest";
 	conf.pass = "";
 	conf.name = "mail";
 	conf.table = "new_mail";
 	conf.max_size = 10485760;
 	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		for (j = 2; j < argc && strcmp(argv[j], tests[i].name) != 0; j++)
+		for (j = 3; j < argc && strcmp(argv[j], tests[i].name) != 0; j++)
 			;
-		if (argc > 2 && j == argc)
+		if (argc > 3 && j == argc)
 			continue;
 		empty();
 		printf("# %s\n", tests[i].name);
 		tests[i].run();
 	}
 	mysql_close(admin);
+	free(large);
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;
 }
