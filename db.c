@@ -32,7 +32,7 @@
 
 #define BATCH_MAILS 128
 #define BATCH_BYTES ((size_t)1 << 20)	/* a larger mail has its batch to itself */
-#define KEEP_BYTES (BATCH_BYTES + BATCH_BYTES / 4)	/* a buffer grown past it is freed */
+#define KEEP_BYTES (2 * BATCH_BYTES)	/* a buffer grown past it is freed */
 #define SPARES 2			/* empty batches kept: one fills while one is sent */
 #define PACKET_MIN ((size_t)1 << 20)	/* least max_allowed_packet, taken for granted */
 #define PACKET_MAX ((size_t)8 << 20)	/* largest piece of a mail sent in pieces, escaped */
@@ -568,7 +568,7 @@ query(struct db *db, const char *sql, size_t len)
 }
 
 #ifdef MARIADB_PACKAGE_VERSION_ID
-/* Goes on with the call; ready: what it waited for. 1: it is over, see failed; 0: it waits. */
+/* Goes on with the call; ready: DB_*, or -1 to end it. 1: it is over, see failed; 0: it waits. */
 static int
 step(struct db *db, int ready)
 {
@@ -577,6 +577,10 @@ step(struct db *db, int ready)
 	MYSQL *my = db->my, *connected = NULL;
 	int first = !db->begun, error = 0;
 
+	if (ready == 0 && db->begun)
+		return 0;
+	ready = ready == -1 ? MYSQL_WAIT_TIMEOUT : (ready & DB_READ ? MYSQL_WAIT_READ : 0) |
+	    (ready & DB_WRITE ? MYSQL_WAIT_WRITE : 0);
 	db->begun = 1;
 	switch (db->call) {
 	case CONNECT:
@@ -613,8 +617,6 @@ wants(const struct db *db)
 }
 
 #define POLL_MS -1
-#define READY(wanted) (((wanted) & DB_READ ? MYSQL_WAIT_READ : 0) | \
-	((wanted) & DB_WRITE ? MYSQL_WAIT_WRITE : 0))
 
 #else	/* Oracle's: it waits for no one thing and has no timeout, so it is asked again */
 
@@ -664,7 +666,7 @@ hang_up(struct db *db)
 		shutdown(fd, SHUT_RDWR);	/* so that closing has nothing to wait for */
 #ifdef MARIADB_PACKAGE_VERSION_ID
 	/* A call that is dropped half-way keeps what it holds, so it has to end. */
-	while (db->call != NONE && db->begun && !step(db, MYSQL_WAIT_TIMEOUT))
+	while (db->call != NONE && db->begun && !step(db, -1))
 		;
 #endif
 	mysql_close(db->my);
@@ -1011,29 +1013,11 @@ db_timeout(const struct db *db)
 	return at <= now ? 0 : at - now > INT_MAX ? INT_MAX : (long)(at - now);
 }
 
-/* What the descriptor is ready for of what is waited for. */
-static int
-ready(const struct db *db)
-{
-	int want = db_wants(db);
-	struct pollfd p;
-
-	p.fd = db_fd(db);
-	p.events = (short)((want & DB_READ ? POLLIN : 0) | (want & DB_WRITE ? POLLOUT : 0));
-	if (p.fd == -1 || poll(&p, 1, 0) != 1)
-		return 0;
-	if (p.revents & (POLLERR | POLLHUP | POLLNVAL))
-		return want;
-	return (p.revents & POLLIN ? DB_READ : 0) | (p.revents & POLLOUT ? DB_WRITE : 0);
-}
-
 void
-db_run(struct db *db)
+db_run(struct db *db, int ready)
 {
-	int is = ready(db);
-
 	db->now = clock_ms();
-	for (;;) {
+	for (;; ready = 0) {
 		while (db->state != STORING && db->first && db->first->mail->deadline <= db->now)
 			settle(db, 1, DB_LOST);
 		if (db->state == AWAY) {
@@ -1042,18 +1026,13 @@ db_run(struct db *db)
 			if (db->state == AWAY)
 				return;
 		} else if (db->state == IDLE) {
-			if (is & DB_READ)
+			if (ready & DB_READ)	/* unasked: it hangs up */
 				lose(db, 0);
 			else if (!send_next(db))
 				return;
-		} else if (db->begun && !is && POLL_MS == -1) {
-			if (db->now < db->until)
-				return;
-			late(db);
-		} else if (step(db, READY(is))) {
-			is = 0;
+		} else if (step(db, ready))
 			finished(db);
-		} else if (db->now < db->until)
+		else if (db->now < db->until)
 			return;
 		else
 			late(db);
@@ -1213,17 +1192,20 @@ static const struct column {
 
 #define NCOLUMNS (sizeof(columns) / sizeof(columns[0]))
 
-/* One turn of the loop that smtpd.c has, for this connection alone. */
-static void
-wait_once(struct db *db)
+/* What smtpd.c's loop does for this connection: waits, and says what it is ready for. */
+static int
+wait_ready(struct db *db)
 {
-	struct pollfd p;
+	int want = db_wants(db);
 	long ms = db_timeout(db);
+	struct pollfd p;
 
 	p.fd = db_fd(db);
-	p.events = (short)((db_wants(db) & DB_READ ? POLLIN : 0) |
-	    (db_wants(db) & DB_WRITE ? POLLOUT : 0));
-	poll(&p, p.fd != -1, ms < 0 ? 1000 : (int)ms);
+	p.events = (short)((want & DB_READ ? POLLIN : 0) | (want & DB_WRITE ? POLLOUT : 0));
+	if (poll(&p, p.fd != -1, ms < 0 ? 1000 : (int)ms) != 1)
+		return 0;
+	return p.revents & (POLLERR | POLLHUP) ? want :
+	    (p.revents & POLLIN ? DB_READ : 0) | (p.revents & POLLOUT ? DB_WRITE : 0);
 }
 
 /* A statement's answer, into db->result where it has one: 0, or the error. */
@@ -1231,30 +1213,19 @@ static unsigned
 ask(struct db *db, const char *sql, int rows)
 {
 	enum call todo = QUERY;
-	unsigned error;
-	int is;
+	int ready = 0;
 
 	db->until = clock_ms() + CONNECT_MS;
-	query(db, sql, strlen(sql));
-	for (;;) {
-		is = ready(db);
-		if (db->begun && !is && POLL_MS == -1 && clock_ms() < db->until) {
-			wait_once(db);
+	for (query(db, sql, strlen(sql)); clock_ms() < db->until; ready = wait_ready(db)) {
+		if (!step(db, ready))
 			continue;
-		}
-		if (clock_ms() >= db->until)
-			break;
-		if (!step(db, READY(is)))
-			wait_once(db);
-		else if (db->failed)
-			break;
-		else if (todo == RESULT || !rows)
+		if (db->failed)
+			return mysql_errno(db->my);
+		if (todo == RESULT || !rows)
 			return 0;
-		else
-			call(db, todo = RESULT);
+		call(db, todo = RESULT);
 	}
-	error = db->failed ? mysql_errno(db->my) : 1205;
-	return error ? error : 2013;
+	return 2013;
 }
 
 /*
@@ -1376,17 +1347,16 @@ int
 db_check(const struct db_config *conf, char *why, size_t cap)
 {
 	struct db *db = db_new(conf);
-	int status;
+	int status, ready;
 
 	if (db == NULL) {
 		snprintf(why, cap, "no memory");
 		return 1;
 	}
-	for (;;) {
-		db_run(db);
+	for (ready = 0; ; ready = wait_ready(db)) {
+		db_run(db, ready);
 		if (db->state == IDLE || (db->state == AWAY && db->attempts >= db->nhosts))
 			break;
-		wait_once(db);
 	}
 	status = check(db, why, cap);
 	db_free(db);

@@ -57,7 +57,7 @@ int	db_fd(const struct db *);	/* -1: nothing to wait on */
 #define DB_WRITE 2
 int	db_wants(const struct db *);	/* DB_READ | DB_WRITE */
 long	db_timeout(const struct db *);	/* ms until db_run() has work of its own; -1: none */
-void	db_run(struct db *);		/* connect, send, receive: whatever is due */
+void	db_run(struct db *, int ready);	/* what select() found of that: whatever is due */
 
 /*
  * Puts a mail into the next statement, copying what it needs of the columns.

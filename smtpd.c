@@ -1898,9 +1898,11 @@ worker_loop(int master, const sigset_t *unblocked)
 			for (i = 0; i < nlisteners; i++)
 				if (FD_ISSET(listeners[i].fd, &r))
 					accept_clients(listeners[i].fd);
-		db_run(db);
+		fd = db_fd(db);
+		db_run(db, fd == -1 ? 0 : (FD_ISSET(fd, &r) ? DB_READ : 0) |
+		    (FD_ISSET(fd, &w) ? DB_WRITE : 0));
 		results();
-		db_run(db);
+		db_run(db, 0);
 		for (const char *news; (news = db_news(db)) != NULL; )
 			log_line(0, "%s", news);
 		me->held = held + db_held(db);

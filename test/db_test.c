@@ -119,13 +119,13 @@ cut_off(void)
 }
 
 static void
-run(void)
+run(int ready)
 {
 	long long t = ms();
 	struct db_mail *m;
 	const char *news;
 
-	db_run(db);
+	db_run(db, ready);
 	if (ms() - t > longest)
 		longest = ms() - t;
 	while ((m = db_done(db)) != NULL)
@@ -142,9 +142,9 @@ loop(int n, long long limit)
 	struct timeval tv;
 	fd_set r, w;
 	long wait;
-	int fd;
+	int fd, ready;
 
-	for (run(); answered < n && ms() < end; run()) {
+	for (run(0); answered < n && ms() < end; run(ready)) {
 		FD_ZERO(&r);
 		FD_ZERO(&w);
 		if ((fd = db_fd(db)) != -1) {
@@ -158,7 +158,8 @@ loop(int n, long long limit)
 			wait = end > ms() ? (long)(end - ms()) : 0;
 		tv.tv_sec = wait / 1000;
 		tv.tv_usec = wait % 1000 * 1000;
-		select(fd + 1, &r, &w, NULL, &tv);
+		ready = select(fd + 1, &r, &w, NULL, &tv) < 1 ? 0 :
+		    (FD_ISSET(fd, &r) ? DB_READ : 0) | (FD_ISSET(fd, &w) ? DB_WRITE : 0);
 	}
 }
 
@@ -397,7 +398,7 @@ test_batch(void)
 	start(10);
 	before = db_statements(db);
 	simple(0, "first@example.com");
-	run();
+	run(0);
 	for (i = 1; i <= 100; i++) {
 		char rcpt[40];
 
@@ -511,7 +512,7 @@ test_kill(void)
 			sprintf(rcpt, "kill-%d-%d@example.com", i, j);
 			mails[j].status = DB_PENDING;
 			simple(j, rcpt);
-			run();
+			run(0);
 		}
 		cut_off();
 		loop(4, 5000);
@@ -817,7 +818,7 @@ test_packet(void)
 	memset(large, 'a', LARGE);
 	sql("LOCK TABLES new_mail WRITE");
 	simple(0, "first@example.com");
-	run();
+	run(0);
 	for (i = 1; i < 11; i++)
 		add(i, "x@example.com", text("b"), (struct db_text){ large, 100000 });
 	for (i = 11; i < 14; i++)
