@@ -1,0 +1,416 @@
+"""A live smtpd with a live MariaDB behind it, for the test scripts in Python.
+
+Everything is private: a directory under test/.run (or $SMTPD_TEST_DIR), ports
+found free on loopback, and processes that are ended by their own id. A script
+that has a MariaDB already says where in $SMTPD_TEST_MYSQL (a socket, user root).
+"""
+import atexit
+import base64
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+NAME = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+DIR = os.environ.get("SMTPD_TEST_DIR") or os.path.join(HERE, ".run", NAME)
+PORTS = os.environ.get("SMTPD_TEST_PORTS", "3000-3199")
+
+passed = failed = 0
+
+
+def ok(what, good, detail=""):
+    """One expectation. Only what fails is told in full."""
+    global passed, failed
+    if good:
+        passed += 1
+        if "-v" in sys.argv:
+            print("ok  ", what)
+    else:
+        failed += 1
+        print("FAIL", what, "-", repr(detail)[:600])
+    sys.stdout.flush()
+    return good
+
+
+def same(what, got, want):
+    return ok(what, got == want, "got %.280r, want %.280r" % (got, want))
+
+
+def done():
+    print("%d passed, %d failed" % (passed, failed))
+    sys.exit(1 if failed or not passed else 0)
+
+
+def port():
+    """A free port of ours."""
+    low, high = map(int, PORTS.split("-"))
+    port.last = getattr(port, "last", low + os.getpid() % (high - low + 1))
+    for _ in range(high - low + 1):
+        port.last = port.last + 1 if port.last < high else low
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port.last))
+                return port.last
+            except OSError:
+                pass
+    raise SystemExit("no free port in " + PORTS)
+
+
+def wait(true, seconds=10.0):
+    """Waits until true() is; its value."""
+    end = time.monotonic() + seconds
+    while True:
+        value = true()
+        if value or time.monotonic() > end:
+            return value
+        time.sleep(0.02)
+
+
+def listening(where, host="127.0.0.1"):
+    try:
+        socket.create_connection((host, where), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+started = []
+
+
+def start(argv, log=None, **more):
+    """A process that ends with this script at the latest."""
+    out = open(log, "ab") if log else subprocess.DEVNULL
+    p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, **more)
+    started.append(p)
+    return p
+
+
+def stop(p, sig=signal.SIGTERM, seconds=20):
+    """Its exit status; a process that does not end in time is killed and is None."""
+    if p in started:
+        started.remove(p)
+    if p.poll() is None:
+        p.send_signal(sig)
+    try:
+        return p.wait(seconds)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.wait()
+        return None
+
+
+@atexit.register
+def stop_all():
+    for p in reversed(list(started)):
+        stop(p)
+
+
+class Database:
+    """A private MariaDB, or one table of one that is there."""
+
+    def __init__(self):
+        os.makedirs(DIR, exist_ok=True)
+        os.chmod(DIR, 0o755)
+        self.name = "test_%s_%d" % (NAME, os.getpid())
+        self.socket = os.environ.get("SMTPD_TEST_MYSQL")
+        if not self.socket:
+            self.start()
+        self.sql("CREATE DATABASE " + self.name, "mysql")
+        with open(os.path.join(ROOT, "schema.sql"), "rb") as f:
+            self.client(self.name, f.read())
+        if os.environ.get("SMTPD_TEST_MYSQL"):
+            atexit.register(self.sql, "DROP DATABASE " + self.name, "mysql")
+
+    def start(self):
+        data = os.path.join(DIR, "mysql")
+        log = os.path.join(DIR, "mysql.log")
+        # A socket's path has room for some hundred octets only.
+        self.socket = "/tmp/smtpd-%s-%d.sock" % (NAME, os.getpid())
+        shutil.rmtree(data, ignore_errors=True)
+        with open(log, "wb") as out:
+            subprocess.run(
+                ["mariadb-install-db", "--no-defaults", "--user=root", "--datadir=" + data,
+                 "--auth-root-authentication-method=normal", "--skip-test-db"],
+                stdout=out, stderr=out, check=True)
+        start(["mariadbd", "--no-defaults", "--user=root", "--datadir=" + data,
+               "--socket=" + self.socket, "--pid-file=" + data + "/pid", "--skip-networking",
+               "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M",
+               "--max-allowed-packet=64M"], log)
+        if not wait(lambda: self.answers(), 30):
+            raise SystemExit("mariadbd does not start, see " + log)
+        atexit.register(lambda: shutil.rmtree(data, ignore_errors=True))
+
+    def answers(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            try:
+                s.connect(self.socket)
+                return True
+            except OSError:
+                return False
+
+    def client(self, database, text):
+        r = subprocess.run(
+            ["mariadb", "--no-defaults", "--user=root", "--socket=" + self.socket,
+             "--batch", "--skip-column-names", "--max-allowed-packet=512M",
+             "--default-character-set=utf8mb4", database],
+            input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if r.returncode:
+            raise RuntimeError(r.stderr.decode())
+        return r.stdout
+
+    def sql(self, text, database=None):
+        return self.client(database or self.name, text.encode())
+
+    COLUMNS = ("from", "to", "recipient", "subject", "body", "charset", "content_type",
+               "hash", "mail")
+
+    def mails(self, where="1"):
+        """Rows, oldest first: dictionaries of octets, `mail' without the lines we add."""
+        fields = ",".join("TO_BASE64(`%s`)" % c for c in self.COLUMNS)
+        rows = self.sql("SELECT %s FROM new_mail WHERE %s ORDER BY mail_id" % (fields, where))
+        found = []
+        for line in rows.decode().splitlines():
+            values = [base64.b64decode(v.replace("\\n", "")) for v in line.split("\t")]
+            row = dict(zip(self.COLUMNS, values))
+            row["trace"], row["mail"] = split_trace(row["mail"])
+            found.append(row)
+        return found
+
+    def empty(self):
+        self.sql("TRUNCATE new_mail")
+
+
+def split_trace(mail):
+    """Return-Path and Received, which smtpd adds, and the mail as it was sent."""
+    end = mail.find(b"\r\n", mail.find(b"Received:"))
+    while mail[end + 2:end + 3] in (b" ", b"\t"):
+        end = mail.find(b"\r\n", end + 2)
+    return mail[:end + 2], mail[end + 2:]
+
+
+class Server:
+    """smtpd, by default taking mail for test.example on a port of its own."""
+
+    def __init__(self, db, binary="smtpd", listen=("127.0.0.1",), **config):
+        self.port = port()
+        self.binary = os.path.join(ROOT, binary)
+        self.config = {
+            "GM_ALLOWED_HOSTS": "test.example",
+            "GSMTP_HOST_NAME": "mx.test.example",
+            "GSMTP_LISTEN": ",".join("%s:%d" % (a, self.port) for a in listen),
+            "GSMTP_CHECK_HEADER": "0",
+            "GSMTP_WORKERS": "2",
+            "MYSQL_HOST": db.socket,
+            "MYSQL_USER": "root",
+            "MYSQL_DB": db.name,
+        }
+        self.config.update(config)
+        self.file = os.path.join(DIR, "smtpd-%d.conf" % self.port)
+        self.log_file = os.path.join(DIR, "smtpd-%d.log" % self.port)
+        if os.path.exists(self.log_file):
+            os.unlink(self.log_file)
+        self.write()
+        self.process = start([self.binary, "-c", self.file, "-l", self.log_file],
+                             os.path.join(DIR, "smtpd-%d.err" % self.port), cwd=DIR)
+        if not wait(lambda: listening(self.port) or self.process.poll() is not None):
+            raise SystemExit("smtpd does not listen: " + self.log())
+        if self.process.poll() is not None:
+            raise SystemExit("smtpd ended: " + self.log())
+
+    def write(self):
+        with open(self.file, "w") as f:
+            for name, value in self.config.items():
+                f.write("%s=%s\n" % (name, value))
+
+    def log(self):
+        text = b""
+        for name in self.log_file, self.log_file[:-3] + "err":
+            if os.path.exists(name):
+                with open(name, "rb") as f:
+                    text += f.read()
+        return text.decode("latin-1")
+
+    def logged(self, text, seconds=5):
+        """Waits for a line of the log with this in it: the line, or None."""
+        return wait(lambda: next((l for l in self.log().splitlines() if text in l), None), seconds)
+
+    def hup(self):
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self):
+        same("%s on port %d ends with 0" % (os.path.basename(self.binary), self.port),
+             stop(self.process), 0)
+
+
+class Postfix:
+    """A private Postfix that relays everything it is given on its port to smtpd's."""
+
+    MASTER = """
+%(port)d inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+tlsmgr unix - - n 1000? 1 tlsmgr
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+    MAIN = """
+compatibility_level = 3.6
+queue_directory = %(dir)s/queue
+data_directory = %(dir)s/data
+myhostname = postfix.example
+mydestination =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+relayhost = [127.0.0.1]:%(to)d
+maillog_file = %(dir)s/log
+maillog_file_prefixes = %(dir)s
+message_size_limit = 50000000
+smtputf8_enable = yes
+minimal_backoff_time = 5s
+queue_run_delay = 5s
+"""
+
+    def __init__(self, to, **main):
+        self.port = port()
+        # In /tmp: postfix's own user must be able to walk to the queue.
+        self.dir = "/tmp/postfix-%d-%d" % (os.getpid(), self.port)
+        for name in "conf", "queue", "data":
+            os.makedirs(os.path.join(self.dir, name))
+        shutil.chown(self.dir + "/data", "postfix")
+        values = {"dir": self.dir, "port": self.port, "to": to}
+        with open(self.dir + "/conf/master.cf", "w") as f:
+            f.write(self.MASTER % values)
+        with open(self.dir + "/conf/main.cf", "w") as f:
+            f.write(self.MAIN % values)
+            for name, value in main.items():
+                f.write("%s = %s\n" % (name, value))
+        atexit.register(self.stop)
+        subprocess.run(["postfix", "-c", self.dir + "/conf", "start"], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if not wait(lambda: listening(self.port)):
+            raise SystemExit("postfix does not start: " + self.log())
+
+    def log(self):
+        try:
+            with open(self.dir + "/log") as f:
+                return f.read()
+        except OSError:
+            return ""
+
+    def stop(self):
+        if os.path.isdir(self.dir):
+            subprocess.run(["postfix", "-c", self.dir + "/conf", "stop"],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Client:
+    """SMTP by hand. Replies are (code, text of all lines)."""
+
+    def __init__(self, port, source=None, timeout=10, sock=None, greet=True):
+        self.sock = sock or socket.create_connection(
+            ("127.0.0.1", port), timeout, (source, 0) if source else None)
+        self.sock.settimeout(timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+        self.banner = self.reply() if greet else None
+
+    def send(self, octets):
+        self.sock.sendall(octets)
+
+    def line(self):
+        while b"\n" not in self.buffer:
+            got = self.sock.recv(65536)
+            if not got:
+                raise EOFError(self.buffer)
+            self.buffer += got
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return line.rstrip(b"\r")
+
+    def reply(self):
+        """(0, why) where the connection ends instead."""
+        lines = []
+        try:
+            while True:
+                line = self.line()
+                lines.append(line[4:].decode("latin-1"))
+                if line[3:4] != b"-":
+                    return int(line[:3]), "\n".join(lines)
+        except (EOFError, OSError, ValueError) as e:
+            return 0, repr(e)
+
+    def command(self, text):
+        self.send((text.encode() if isinstance(text, str) else text) + b"\r\n")
+        return self.reply()
+
+    def codes(self, *commands):
+        """The code of each reply, up to the end of the connection."""
+        codes = []
+        for c in commands:
+            codes.append(self.command(c)[0])
+            if codes[-1] == 0:
+                break
+        return codes
+
+    def silent(self, seconds=0.3):
+        """Nothing more comes: neither a reply nor the end."""
+        if self.buffer:
+            return False
+        self.sock.settimeout(seconds)
+        try:
+            self.buffer += self.sock.recv(65536)
+            return False
+        except socket.timeout:
+            return True
+        finally:
+            self.sock.settimeout(10)
+
+    def ended(self, seconds=5):
+        """The connection ends within that time; what came first is skipped."""
+        end = time.monotonic() + seconds
+        try:
+            while True:
+                self.sock.settimeout(max(0.01, end - time.monotonic()))
+                if not self.sock.recv(65536):
+                    return True
+        except socket.timeout:
+            return False
+        except OSError:
+            return True
+
+    def close(self):
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def session(port, *commands, hello="EHLO client.example", **more):
+    """A greeted client that has given these commands, each taken."""
+    c = Client(port, **more)
+    for command in (hello,) + commands:
+        code, text = c.command(command)
+        if code // 100 not in (2, 3):
+            raise RuntimeError("%s: %d %s" % (command, code, text))
+    return c

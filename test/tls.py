@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+"""STARTTLS (RFC 3207): a `make tls' of its own, with the clients there are."""
+import os
+import re
+import shutil
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from live import (DIR, ROOT, Client, Database, Postfix, Server, done, ok, port, same, session,
+                  start, stop, wait)
+
+MAIL = b"From: a@client.example\r\nTo: b@test.example\r\nSubject: tls\r\n\r\nbody\r\n"
+
+
+def run(argv, stdin=b"", seconds=30):
+    r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       timeout=seconds)
+    return r.returncode, r.stdout.decode("latin-1")
+
+
+def build(target, into):
+    """The sources, copied and built apart: ROOT keeps the build it has."""
+    shutil.rmtree(into, ignore_errors=True)
+    os.makedirs(into)
+    for name in os.listdir(ROOT):
+        if name.endswith((".c", ".h")) or name == "Makefile":
+            shutil.copy(os.path.join(ROOT, name), into)
+    code, text = run(["make", "-s", "-C", into] + target, seconds=120)
+    if not ok("make " + " ".join(target), code == 0, text[-2000:]):
+        done()
+    return os.path.join(into, "smtpd")
+
+
+def certificate(name, cn, *key):
+    """A self-signed one, mode 0600: cert and key files."""
+    cert, private = (os.path.join(secret, name + end) for end in (".pem", ".key"))
+    run(["openssl", "req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=" + cn,
+         "-keyout", private, "-out", cert] + list(key or ("-newkey", "rsa:2048")))
+    os.chmod(private, 0o600)
+    return cert, private
+
+
+def context(version=None):
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    c.check_hostname = False
+    c.verify_mode = ssl.CERT_NONE
+    if version:
+        c.minimum_version = c.maximum_version = version
+    return c
+
+
+def secure(where, version=None, hello=True, first=b""):
+    """A client that is past STARTTLS; first: what is sent in one write with it."""
+    c = session(where)
+    c.send(b"STARTTLS\r\n" + first)
+    code, text = c.reply()
+    if code != 220:
+        raise RuntimeError("STARTTLS: %d %s" % (code, text))
+    c.sock = context(version).wrap_socket(c.sock)
+    if hello:
+        same("EHLO after STARTTLS", c.command("EHLO client.example")[0], 250)
+    return c
+
+
+def deliver(c, mail=MAIL, recipients=(b"b@test.example",)):
+    c.send(b"MAIL FROM:<a@client.example>\r\n"
+           + b"".join(b"RCPT TO:<%s>\r\n" % r for r in recipients) + b"DATA\r\n")
+    for _ in range(2 + len(recipients)):
+        c.reply()
+    c.send(mail + b".\r\n")
+    return c.reply()[0]
+
+
+def served_cn(where):
+    c = secure(where, hello=False)
+    der = c.sock.getpeercert(True)
+    c.close()
+    return run(["openssl", "x509", "-inform", "DER", "-noout", "-subject"], der)[1].strip()[-20:]
+
+
+db = Database()
+
+# -- a plain build knows nothing of it
+
+plain = build(["smtpd"], os.path.join(DIR, "plain"))
+# What the client library itself loads does not count: only what smtpd is linked with.
+ok("plain: libssl is not linked", "libssl" not in run(["readelf", "-d", plain])[1])
+ok("plain: nothing of OpenSSL is in it", "SSL_" not in run(["nm", "-u", plain])[1])
+server = Server(db, binary=plain)
+c = Client(server.port)
+ok("plain: STARTTLS is not offered", "STARTTLS" not in c.command("EHLO client.example")[1])
+ok("plain: STARTTLS is no command", c.command("STARTTLS")[0] in (500, 502, 503))
+same("plain: the session goes on", c.command("NOOP")[0], 250)
+c.close()
+server.stop()
+
+# -- what an operator may get wrong
+
+secret = os.path.join(DIR, "secret")
+shutil.rmtree(secret, ignore_errors=True)
+os.makedirs(secret, 0o700)
+cert, key = certificate("one", "one.example")
+cert2, key2 = certificate("two", "two.example", "-newkey", "ec", "-pkeyopt",
+                          "ec_paramgen_curve:P-256")
+tls = build(["tls"], os.path.join(DIR, "tls"))
+ok("tls: libssl is linked", "libssl" in run(["readelf", "-d", tls])[1])
+
+
+def check(binary, cert, key):
+    file = os.path.join(DIR, "check.conf")
+    with open(file, "w") as f:
+        f.write("GM_ALLOWED_HOSTS=test.example\nGSMTP_LISTEN=127.0.0.1:%d\nMYSQL_HOST=%s\n"
+                "MYSQL_USER=root\nMYSQL_DB=%s\nGSMTP_TLS_CERT=%s\nGSMTP_TLS_KEY=%s\n"
+                % (port(), db.socket, db.name, cert, key))
+    return run([binary, "-t", "-c", file])
+
+
+for what, binary, a, b, status, words in (
+        ("good", tls, cert, key, 0, "valid until"),
+        ("plain build", plain, cert, key, 1, "make tls"),
+        ("no certificate file", tls, "/nonexistent.pem", key, 1, "/nonexistent.pem"),
+        ("no key file", tls, cert, "/nonexistent.key", 1, "/nonexistent.key"),
+        ("key of another certificate", tls, cert, key2, 1, key2),
+        ("certificate that is none", tls, "/etc/passwd", key, 1, "/etc/passwd")):
+    code, text = check(binary, a, b)
+    ok("-t, " + what, code == status and words in text, (code, text))
+
+# -- the protocol
+
+server = Server(db, binary=tls, GSMTP_TLS_CERT=cert, GSMTP_TLS_KEY=key, GSMTP_TIMEOUT="4",
+                MAX_SMTP_CLIENTS="200")
+where = server.port
+c = session(where)
+ok("STARTTLS is offered", "STARTTLS" in c.command("EHLO client.example")[1].splitlines())
+same("STARTTLS with an argument", c.command("STARTTLS now")[0], 501)
+c.close()
+for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
+    c = secure(where, version, hello=False)
+    same(name, c.sock.version(), name)
+    same(name + ": EHLO is required again", c.command("MAIL FROM:<a@client.example>")[0], 503)
+    code, text = c.command("EHLO client.example")
+    ok(name + ": STARTTLS is not offered again", code == 250 and "STARTTLS" not in text, text)
+    ok(name + ": the rest is", "CHUNKING" in text and "SIZE" in text, text)
+    same(name + ": STARTTLS again", c.command("STARTTLS")[0], 503)
+    same(name + ": a mail", deliver(c), 250)
+    same(name + ": QUIT", c.command("QUIT")[0], 221)
+    ok(name + ": closed", c.ended())
+    row = db.mails()[-1]
+    same(name + ": the row", row["mail"], MAIL)
+    ok(name + ": Received", b"with ESMTPS " in row["trace"], row["trace"])
+    ok(name + ": Received names version and cipher", re.search(
+        name.encode() + rb" (TLS_AES|ECDHE-RSA)[A-Z0-9_-]+\)", row["trace"]), row["trace"])
+    ok(name + ": logged", server.logged(name))
+db.empty()
+c = session(where)
+same("without TLS: still taken", deliver(c), 250)
+ok("without TLS: with ESMTP", b"with ESMTP " in db.mails()[-1]["trace"], db.mails()[-1]["trace"])
+c.close()
+c = secure(where)
+c.command("MAIL FROM:<a@client.example> SMTPUTF8")
+c.command("RCPT TO:<b@test.example>")
+c.command("DATA")
+same("SMTPUTF8 over TLS", c.command(MAIL + b".")[0], 250)
+ok("SMTPUTF8 over TLS: with UTF8SMTPS", b"with UTF8SMTPS" in db.mails()[-1]["trace"])
+c.close()
+
+# CVE-2011-0411: what came in plain text with STARTTLS is gone after it.
+db.empty()
+c = session(where, hello="EHLO before.example")
+c.send(b"STARTTLS\r\nRSET\r\nEHLO injected.example\r\nMAIL FROM:<injected@client.example>\r\n")
+same("injection: STARTTLS", c.reply()[0], 220)
+c.sock = context().wrap_socket(c.sock)
+ok("injection: no reply to it", c.silent())
+same("injection: nothing of before is left",
+     c.codes("RCPT TO:<b@test.example>", "DATA", "EHLO client.example", "RCPT TO:<b@test.example>"),
+     [503, 503, 250, 503])
+same("injection: a mail", deliver(c), 250)
+trace = db.mails()[-1]["trace"]
+ok("injection: not in the mail", b"inject" not in trace and b"before" not in trace, trace)
+c.close()
+
+# Records do not respect commands, nor commands records.
+db.empty()
+c = secure(where)
+pipelined = b"NOOP\r\n" * 2500		# 15,000 octets, one record
+c.send(pipelined)
+same("a record full of commands", [c.reply()[0] for _ in range(2500)], [250] * 2500)
+for octet in b"NOOP\r\n":
+    c.send(bytes([octet]))
+same("a record for each octet", c.reply()[0], 250)
+big = MAIL + b"0123456789 abcdefghijklmnopqrstuvwxyz\r\n" * 130000
+same("5 MB", deliver(c, big, (b"x@test.example", b"y@test.example")), 250)
+rows = db.mails()
+same("5 MB: two rows, exact", [r["mail"] == big for r in rows], [True, True])
+c.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@test.example>\r\nBDAT %d LAST\r\n" % len(MAIL)
+       + MAIL + b"QUIT\r\n")
+same("BDAT over TLS", [c.reply()[0] for _ in range(4)], [250, 250, 250, 221])
+ok("QUIT in the same record closes", c.ended())
+db.empty()
+
+# A client that hangs up in the middle of anything leaves the server as it was.
+for first in (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00", b"EHLO x\r\nMAIL FROM:<>\r\n",
+              b"\x80\x2e\x01\x00\x02", bytes(range(256)) * 200):
+    c = session(where)
+    c.command("STARTTLS")
+    c.send(first)
+    c.close()
+c = secure(where)
+c.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@test.example>\r\nDATA\r\nhalf a mail\r\n")
+c.sock.shutdown(socket.SHUT_RDWR)
+c.close()
+c = session(where)
+c.command("STARTTLS")
+c.send(b"EHLO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<b@test.example>\r\n")
+ok("plain text for a handshake: closed", c.ended())
+ok("plain text for a handshake: logged", server.logged("wrong version number"))
+c = secure(where)
+same("others are served", deliver(c), 250)
+c.close()
+same("no half mail is stored", len(db.mails()), 1)
+
+# Time: a handshake has as long as a command has, whatever trickles in.
+c = session(where)
+c.command("STARTTLS")
+begin = time.monotonic()
+ok("a silent handshake is closed", c.ended(9))
+ok("a silent handshake: not before its time", time.monotonic() - begin > 3)
+c = session(where)
+c.command("STARTTLS")
+hello = ssl.MemoryBIO()
+trickle = context().wrap_bio(ssl.MemoryBIO(), hello)
+try:
+    trickle.do_handshake()
+except ssl.SSLWantReadError:
+    pass
+begin = time.monotonic()
+closed = None
+for octet in hello.read():
+    try:
+        c.send(bytes([octet]))
+        time.sleep(0.2)
+    except OSError:
+        closed = time.monotonic() - begin
+        break
+    if time.monotonic() - begin > 12:
+        break
+ok("a trickling handshake is closed in time", closed and 3 < closed < 9, closed)
+c.close()
+
+# Many at once, handshakes interleaved.
+many = [session(where) for _ in range(60)]
+for c in many:
+    c.send(b"STARTTLS\r\n")
+for c in many:
+    c.reply()
+    c.sock = context().wrap_socket(c.sock)
+for c in many:
+    c.send(b"EHLO client.example\r\n")
+same("60 sessions at once", {c.reply()[0] for c in many}, {250})
+same("60 mails", {deliver(c) for c in many}, {250})
+for c in many:
+    c.close()
+same("60 rows", len(db.mails()), 61)
+db.empty()
+
+# -- clients
+
+at = "127.0.0.1:%d" % where
+legacy = ["-cipher", "ALL:@SECLEVEL=0"]
+for flag, good in (("-tls1", False), ("-tls1_1", False), ("-tls1_2", True), ("-tls1_3", True)):
+    code, text = run(["openssl", "s_client", "-starttls", "smtp", "-connect", at, flag]
+                     + (legacy if not good else []), b"QUIT\r\n")
+    same("openssl s_client %s" % flag, "BEGIN CERTIFICATE" in text, good)
+ok("a refused version is logged", server.logged("unsupported protocol"))
+code, text = run(["openssl", "s_client", "-starttls", "smtp", "-connect", at, "-tls1_2",
+                  "-cipher", "aNULL:kRSA:@SECLEVEL=0"])
+ok("no anonymous cipher and none without forward secrecy", "BEGIN CERT" not in text, text)
+code, text = run(["openssl", "s_client", "-starttls", "smtp", "-connect", at, "-tls1_2",
+                  "-no_ticket", "-reconnect"])
+ok("sessions are not resumed", "Reused" not in text and "New, TLSv1.2" in text, text[-500:])
+
+same("swaks --tls", run(["swaks", "-tls", "-s", "127.0.0.1", "-p", str(where), "-f",
+                         "a@client.example", "-t", "swaks@test.example"])[0], 0)
+file = os.path.join(DIR, "mail.txt")
+with open(file, "wb") as f:
+    f.write(MAIL)
+code, text = run(["curl", "-sS", "--ssl-reqd", "-k", "smtp://" + at, "--mail-from",
+                  "a@client.example", "--mail-rcpt", "curl@test.example", "-T", file])
+same("curl --ssl-reqd", (code, text), (0, ""))
+with open(file, "rb") as f:
+    code, text = run(["msmtp", "-C", "/dev/null", "--host=127.0.0.1", "--port=%d" % where,
+                      "--tls=on", "--tls-starttls=on", "--tls-certcheck=off",
+                      "--from=a@client.example", "msmtp@test.example"], f.read())
+same("msmtp --tls", (code, text), (0, ""))
+s = smtplib.SMTP("127.0.0.1", where, "client.example", 10)
+s.starttls(context=context())
+s.sendmail("a@client.example", ["python@test.example"], MAIL)
+s.quit()
+postfix = Postfix(where, smtp_tls_security_level="encrypt", smtp_tls_loglevel=1)
+for n in range(3):
+    with smtplib.SMTP("127.0.0.1", postfix.port, "client.example", 10) as s:
+        s.sendmail("a@client.example", ["postfix%d@test.example" % n], MAIL)
+ok("Postfix delivers", wait(lambda: len(db.mails()) >= 7, 20), postfix.log())
+ok("Postfix speaks TLS 1.3", "TLS connection established" in postfix.log()
+   and "TLSv1.3" in postfix.log(), postfix.log())
+postfix.stop()
+rows = {r["recipient"].decode().split("@")[0]: r for r in db.mails()}
+same("each has its row", sorted(rows), ["curl", "msmtp", "postfix0", "postfix1", "postfix2",
+                                        "python", "swaks"])
+for name, row in rows.items():
+    ok(name + ": with ESMTPS", b"with ESMTPS" in row["trace"], row["trace"])
+
+# -- a new certificate on HUP
+
+same("the certificate", served_cn(where)[-11:], "one.example")
+kept = secure(where)
+for name, new in ((cert, cert2), (key, key2)):
+    os.replace(new, name)
+server.hup()
+ok("HUP: the new certificate", wait(lambda: served_cn(where).endswith("two.example"), 10))
+same("HUP: a session of before goes on", deliver(kept), 250)
+kept.close()
+with open(cert, "w") as f:
+    f.write("no certificate\n")
+server.hup()
+ok("HUP with a bad certificate: logged", server.logged("no certificate"))
+time.sleep(1)
+same("HUP with a bad certificate: the old one stays", served_cn(where)[-11:], "two.example")
+os.unlink(cert)
+server.hup()
+ok("HUP without the certificate: logged", server.logged("No such file"))
+same("HUP without the certificate: the old one stays", served_cn(where)[-11:], "two.example")
+if os.getuid() == 0:
+    workers = run(["ps", "-o", "pid=,uid=", "--ppid", str(server.process.pid)])[1].split()
+    ok("workers are not root, the key is root's", workers and "0" not in workers[1::2]
+       and os.stat(key).st_uid == 0 and os.stat(key).st_mode & 0o077 == 0, workers)
+server.stop()
+done()
