@@ -16,6 +16,7 @@ has() {		# tool
 	case $1 in
 	mysql.h) has mariadb_config || has mysql_config ||
 		pkg-config --exists libmariadb 2>/dev/null || pkg-config --exists mysqlclient 2>/dev/null ;;
+	swaks) command -v swaks >/dev/null && perl -MNet::SSLeay -e 1 2>/dev/null ;;
 	openssl.h) echo '#include <openssl/ssl.h>' | cc -E - >/dev/null 2>&1 ;;
 	*) command -v "$1" >/dev/null 2>&1 ;;
 	esac
@@ -44,6 +45,8 @@ package() {	# manager tool: the packages that bring it
 	*:openssl.h)		echo openssl ;;
 	*:smtp-source)		echo postfix ;;
 	*:ps)			echo procps ;;
+	*:ip)			echo iproute2 ;;
+	apt-get:swaks)		echo swaks libnet-ssleay-perl ;;
 	*)			echo "$2" ;;
 	esac
 }
@@ -157,10 +160,10 @@ db_start() {	# directory [option of mariadb-install-db]...
 
 db_ready() { alive "$1/pid" mariadbd && db_client "$1" -e 'DO 0'; }
 
-db_client() {	# directory [option]...: as the administrator that db_start made
+db_client() {	# directory [option]...: as its administrator, by default who has our name
 	directory=$1
 	shift
-	mariadb --no-defaults --user="$(id -un)" --socket="$(cat "$directory/socket")" \
+	mariadb --no-defaults --user="${db_admin:-$(id -un)}" --socket="$(cat "$directory/socket")" \
 		--default-character-set=utf8mb4 "$@"
 }
 

@@ -1,0 +1,698 @@
+#!/usr/bin/env python3
+"""End to end: real clients, a real MariaDB, and each row compared column by column.
+
+Also what an operator does: options, configuration errors, signals, dead workers. Arguments that do
+not start with a dash choose the tests whose names contain one of them.
+"""
+import base64
+import hashlib
+import os
+import re
+import shutil
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+sys.dont_write_bytecode = True
+from live import (BINARY, DIR, ROOT, Client, Database, Server, done, listening, ok, port, same,
+                  session, start, stop, wait)
+
+SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))    # under valgrind everything takes longer
+tests = []
+
+
+def test(f):
+    tests.append(f)
+    return f
+
+
+def crlf(text):
+    return text.replace("\n", "\r\n").encode()
+
+
+def md5(*parts):
+    return hashlib.md5(b"".join(parts)).hexdigest().encode()
+
+
+def deliver(c, mail=b"Subject: x\r\n\r\nx\r\n", to=("b@test.example",), sender="a@b.example"):
+    """One transaction in a session; the last reply."""
+    for line in ["MAIL FROM:<%s>" % sender] + ["RCPT TO:<%s>" % t for t in to] + ["DATA"]:
+        code, text = c.command(line)
+        if code // 100 not in (2, 3):
+            return code, text
+    c.send(b"\r\n".join(b"." + l if l[:1] == b"." else l for l in mail.split(b"\r\n")) + b".\r\n")
+    return c.reply()
+
+
+def workers(server):
+    """Process ids of the master's children."""
+    rows = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], stdout=subprocess.PIPE).stdout
+    rows = [r.split() for r in rows.decode().splitlines()]
+    return sorted(int(p) for p, parent, state in rows
+                  if int(parent) == server.process.pid and state[0] != "Z")
+
+
+def gone(pids, seconds=5):
+    def one(pid):
+        try:
+            os.kill(pid, 0)
+            return False
+        except OSError:
+            return True
+    return wait(lambda: all(map(one, pids)), seconds)
+
+
+def run(*argv, stdin=b"", seconds=60, **more):
+    r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       timeout=seconds * SLOW, **more)
+    return r.returncode, r.stdout.decode("utf-8", "replace")
+
+
+# -- the row
+
+MAIL = (crlf("""\
+From: =?utf-8?Q?Zo=C3=AB?= <Zoe@Example.ORG>
+To: B <b@test.example>, C <c@test.example>
+Date: Sun, 22 Nov 2026 12:00:00 +0000
+Message-ID: <1@example.org>
+Subject: =?utf-8?B?%s?=
+ =?iso-8859-1?Q?_gr=FC=DFe?=
+MIME-Version: 1.0
+Content-Type: multipart/alternative; boundary=x
+
+--x
+Content-Type: text/plain; charset=US-ASCII
+
+.not this one
+--x
+Content-Type: text/html; charset=KOI8-R
+Content-Transfer-Encoding: base64
+
+""" % base64.b64encode("日本語".encode()).decode())
+        + base64.b64encode("<p>Привет, мир</p>\r\n".encode("koi8-r")) + b"\r\n--x--\r\n")
+COLUMNS = {"from": b"zoe@example.org", "subject": "日本語 grüße".encode(),
+           "body": "<p>Привет, мир</p>\r\n".encode(), "charset": b"koi8-r",
+           "content_type": b"text/html"}
+
+
+def check_row(what, row, recipient, mail=MAIL, sender=b"a@b.example", columns=COLUMNS):
+    for name, value in columns.items():
+        same("%s: %s" % (what, name), row[name], value)
+    same(what + ": recipient", row["recipient"], recipient)
+    same(what + ": to", row["to"], recipient)
+    same(what + ": hash", row["hash"], md5(recipient, row["from"], row["subject"], row["body"]))
+    same(what + ": mail, octet by octet", row["mail"], mail)
+    ok(what + ": Return-Path and Received", re.fullmatch(
+        rb"Return-Path: <%s>\r\nReceived: from \S+ \(\[127\.0\.0\.1\]\)\r\n\tby mx\.test\.example "
+        rb"with E?SMTP id \S+(\r\n\tfor <\S+>)?;\r\n\t\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000\r\n"
+        % re.escape(sender), row["trace"]), row["trace"])
+
+
+def clients(where):
+    """What each client is called with for the mail in the file `name'; None: smtplib."""
+    to = ["b@test.example", "c@test.example"]
+    name = os.path.join(DIR, "mail.eml")
+    with open(name, "wb") as f:         # swaks makes CRLF of LF, and adds one at the end
+        f.write(MAIL[:-2].replace(b"\r\n", b"\n"))
+    with open(name + ".crlf", "wb") as f:
+        f.write(MAIL)
+    return {
+        "swaks": ["swaks", "--silent", "2", "--server", "127.0.0.1", "--port", str(where),
+                  "--helo", "client.example", "--from", "a@b.example", "--to", ",".join(to),
+                  "--suppress-data", "--data", "@" + name],
+        "msmtp": ["msmtp", "--host=127.0.0.1", "--port=%d" % where, "--from=a@b.example",
+                  "--auth=off", "--tls=off", "--domain=client.example"] + to,
+        "curl": ["curl", "-sS", "smtp://127.0.0.1:%d/client.example" % where, "--mail-from",
+                 "a@b.example", "--mail-rcpt", to[0], "--mail-rcpt", to[1], "-T", name + ".crlf"],
+        "smtplib": None,
+    }
+
+
+@test
+def row_by_every_client(db):
+    server = Server(db)
+    for name, argv in clients(server.port).items():
+        before = time.time()
+        if argv is None:
+            with smtplib.SMTP("127.0.0.1", server.port, local_hostname="client.example") as c:
+                c.sendmail("a@b.example", ["b@test.example", "c@test.example"], MAIL)
+        else:
+            status, said = run(*argv, stdin=MAIL.replace(b"\r\n", b"\n"))
+            ok(name + " is content", status == 0, said)
+        rows = db.mails()
+        if same(name + ": two recipients, two rows", len(rows), 2):
+            check_row(name, rows[0], b"b@test.example")
+            check_row(name, rows[1], b"c@test.example")
+        dates = db.sql("SELECT UNIX_TIMESTAMP(CONVERT_TZ(date, '+00:00', @@session.time_zone)), "
+                       "spam_score FROM new_mail").split()
+        ok(name + ": date is now, in UTC", before - 2 < float(dates[0]) < time.time() + 2, dates)
+        same(name + ": spam_score", dates[1], b"0")
+        db.empty()
+    server.stop()
+
+
+@test
+def row_of_simple_mails(db):
+    server = Server(db)
+    c = session(server.port)
+    plain = {"from": b"a@b.example", "subject": b"", "body": b"", "charset": b"",
+             "content_type": b"text/plain"}
+    for what, mail, columns in (
+            ("no MIME", b"Subject: hello\r\n\r\nline 1\r\n..line 2\r\n",
+             {"subject": b"hello", "body": b"line 1\r\n..line 2\r\n"}),
+            ("no header", b"\r\nbody\r\n", {"body": b"body\r\n"}),
+            ("no body", b"Subject: only\r\n", {"subject": b"only"}),
+            ("nothing", b"", {}),
+            ("8-bit header", "Subject: grüße\r\nFrom: X@Y.Example (Z)\r\n\r\n".encode(),
+             {"subject": "grüße".encode(), "from": b"x@y.example"}),
+            ("latin-1 header", "Subject: grüße\r\n\r\n".encode("latin-1"),
+             {"subject": "grüße".encode()}),
+            ("for SQL", b"Subject: '; DROP TABLE new_mail; -- \\\r\n\r\n\\' \" \x00 \x1a\r\n",
+             {"subject": b"'; DROP TABLE new_mail; -- \\"})):
+        code, text = deliver(c, mail)
+        same(what + ": taken", code, 250)
+        rows = db.mails()
+        if same(what + ": one row", len(rows), 1):
+            want = dict(plain, **columns)
+            if what == "for SQL":
+                del want["body"]
+            check_row(what, rows[0], b"b@test.example", mail, columns=want)
+            ok(what + ": its hash in the reply", rows[0]["hash"].decode() in text, text)
+        db.empty()
+    c.close()
+    server.stop()
+
+
+@test
+def envelope_columns(db):
+    server = Server(db, GM_PRIMARY_MAIL_HOST="main.example", GM_ALLOWED_HOSTS="*")
+    c = session(server.port)
+    same("taken", deliver(c, b"Subject: x\r\n\r\n", ["Some.One@Host.Example", "PostMaster"],
+                          "")[0], 250)
+    rows = db.mails()
+    same("recipient, lower case", [r["recipient"] for r in rows],
+         [b"some.one@host.example", b"postmaster"])
+    same("to with GM_PRIMARY_MAIL_HOST", [r["to"] for r in rows],
+         [b"some.one@main.example", b"postmaster@main.example"])
+    same("from where there is neither", [r["from"] for r in rows], [b"", b""])
+    c.close()
+    server.stop()
+    db.empty()
+
+
+@test
+def received_one_recipient_only(db):
+    server = Server(db)
+    c = session(server.port)
+    deliver(c)
+    deliver(c, to=("b@test.example", "secret@test.example"))
+    c.command("HELO old.example")
+    deliver(c)
+    traces = [r["trace"] for r in db.mails()]
+    ok("for <...>", b"for <b@test.example>" in traces[0], traces)
+    ok("no word of the others", not any(b"secret" in t for t in traces[1:3]), traces)
+    ok("with ESMTP, with SMTP", b"with ESMTP " in traces[0] and b"with SMTP " in traces[3]
+       and b"from old.example " in traces[3], traces)
+    c.close()
+    server.stop()
+    db.empty()
+
+
+@test
+def long_texts_are_cut_at_a_character(db):
+    server = Server(db, GSMTP_MAX_SIZE="20000000")
+    c = session(server.port)
+    mail = ("Subject: x%s\r\n\r\n" % ("é" * 40000)).encode() + "x".encode() + "€".encode() * 6000000
+    mail += b"\r\n"
+    same("taken", deliver(c, mail)[0], 250)
+    row = db.mails()[0]
+    same("subject", row["subject"].decode(), "x" + "é" * 32767)
+    same("body", hashlib.md5(row["body"]).digest(),
+         hashlib.md5(b"x" + "€".encode() * ((16777215 - 1) // 3)).digest())
+    ok("mail whole", row["mail"] == mail, len(row["mail"]))
+    c.close()
+    server.stop()
+    db.empty()
+
+
+# -- load
+
+def numbers(db):
+    return int(db.sql("SELECT COUNT(*) FROM new_mail"))
+
+
+@test
+def thousand_by_smtp_source(db):
+    server = Server(db, GM_ALLOWED_HOSTS="*")
+    for option in [], ["-d"]:
+        status, said = run("smtp-source", *option, "-s", "20", "-l", "4096", "-m", "1000",
+                           "-f", "a@b.example", "-t", "b@test.example",
+                           "127.0.0.1:%d" % server.port, seconds=120)
+        what = " ".join(["smtp-source"] + option)
+        ok(what + " is content", status == 0 and not said, said)
+        same(what + ": 1000 mails, 1000 rows", numbers(db), 1000)
+        same(what + ": each another one, and whole",
+             db.sql("SELECT COUNT(DISTINCT mail), MIN(LENGTH(mail)) > 4096 FROM new_mail").split(),
+             [b"1000", b"1"])
+        db.empty()
+    server.stop()
+
+
+@test
+def many_recipients(db):
+    server = Server(db)
+    c = session(server.port)
+    to = ["r%d@test.example" % i for i in range(100)]
+    same("taken", deliver(c, MAIL, to)[0], 250)
+    same("a row each", [r["recipient"].decode() for r in db.mails()], to)
+    c.close()
+    server.stop()
+    db.empty()
+
+
+@test
+def large_mails(db):
+    server = Server(db)
+    c = session(server.port)
+    mail = b"Subject: large\r\n\r\n" + b"".join(
+        base64.b64encode(os.urandom(57)) + b"\r\n" for _ in range(130000))
+    same("%d octets taken" % len(mail), deliver(c, mail)[0], 250)
+    ok("stored whole", [r["mail"] for r in db.mails()] == [mail])
+    mail += b"x" * (10485760 - len(mail) - 2) + b"\r\n"
+    same("the largest", deliver(c, mail)[0], 250)
+    same("one octet more", deliver(c, b"x" + mail)[0], 552)
+    same("and a small one after it", deliver(c)[0], 250)
+    c.close()
+    server.stop()
+    db.empty()
+
+
+# -- limits and time
+
+@test
+def timeouts(db):
+    server = Server(db, GSMTP_TIMEOUT="2")
+    mute, slow, idle = Client(server.port), Client(server.port), session(server.port)
+    data = session(server.port, "MAIL FROM:<a@b.example>", "RCPT TO:<b@test.example>", "DATA")
+    began = time.monotonic()
+    for _ in range(8):          # an octet now and then is no command
+        slow.send(b"N")
+        time.sleep(0.3)
+    for what, c in ("mute", mute), ("a trickle", slow), ("idle", idle), ("DATA", data):
+        code, text = c.reply()
+        ok(what + ": 421 4.4.2", code == 421 and text.startswith("4.4.2"), (code, text))
+        ok(what + ": closed", c.ended())
+    took = time.monotonic() - began
+    ok("in time", took < 6, took)
+    alive = session(server.port)
+    for _ in range(4):          # commands in time are no time-out
+        time.sleep(0.9)
+        same("NOOP", alive.command("NOOP")[0], 250)
+    server.stop()
+    same("nothing stored", numbers(db), 0)
+
+
+@test
+def too_many_connections(db):
+    server = Server(db, MAX_SMTP_CLIENTS="8", GSMTP_MAX_CLIENTS_PER_IP="4", GSMTP_WORKERS="2")
+    first = [Client(server.port, source="127.0.0.2") for _ in range(4)]
+    same("four from one address", [c.banner[0] for c in first], [220] * 4)
+    refused = Client(server.port, source="127.0.0.2")
+    ok("not a fifth", refused.banner[0] == 421 and refused.banner[1].startswith("4.7.0")
+       and refused.ended(), refused.banner)
+    refused.close()
+    second = [Client(server.port, source="127.0.0.3") for _ in range(4)]
+    same("four from another", [c.banner[0] for c in second], [220] * 4)
+    late = Client(server.port, source="127.0.0.4", timeout=1)
+    ok("a ninth: 421, or it waits", late.banner[0] in (0, 421), late.banner)
+    late.close()
+    for c in first + second:
+        c.close()
+    ok("then all is as before", wait(lambda: deliver_once(server) == 250, 10))
+    server.stop()
+    db.empty()
+
+
+def deliver_once(server, **more):
+    try:
+        c = session(server.port)
+    except (RuntimeError, OSError):
+        return None
+    try:
+        return deliver(c, **more)[0]
+    finally:
+        c.close()
+
+
+@test
+def others_never_wait(db):
+    """A client that sends no end, and one that never reads, stop nobody."""
+    server = Server(db, GSMTP_WORKERS="1")
+    half = session(server.port, "MAIL FROM:<a@b.example>", "RCPT TO:<b@test.example>", "DATA")
+    half.send(b"x" * 100000)
+    deaf = Client(server.port)
+    deaf.sock.setblocking(False)
+    try:
+        for _ in range(2000):
+            deaf.sock.send(b"HELP\r\n" * 1000)
+    except BlockingIOError:
+        pass
+    began = time.monotonic()
+    same("a third is served", deliver_once(server), 250)
+    ok("at once", time.monotonic() - began < 1 * SLOW, time.monotonic() - began)
+    half.close()
+    deaf.close()
+    server.stop()
+    same("and the mail without end is not stored", numbers(db), 1)
+    db.empty()
+
+
+# -- the operator
+
+def options(db, *argv, config=(), env=None, cwd=DIR, drop=()):
+    """Runs smtpd to its end with a configuration file: status and what it printed."""
+    where = port()
+    values = {"GM_ALLOWED_HOSTS": "test.example", "GSMTP_LISTEN": "127.0.0.1:%d" % where,
+              "MYSQL_HOST": db.socket, "MYSQL_USER": "root", "MYSQL_DB": db.name}
+    values.update(config)
+    name = os.path.join(DIR, "options.conf")
+    with open(name, "w") as f:
+        f.writelines("%s=%s\n" % item for item in values.items() if item[0] not in drop)
+    environment = {k: v for k, v in os.environ.items() if not re.match("G?SMTP_|GM_|MYSQL_", k)}
+    environment.update(env or {})
+    p = start([os.path.join(ROOT, BINARY), "-c", name] + list(argv), os.path.join(DIR, "out"),
+              env=environment, cwd=cwd)
+    out = os.path.join(DIR, "out")
+    try:
+        status = p.wait(15 * SLOW)
+    except subprocess.TimeoutExpired:
+        status = "still running"
+        stop(p)
+    with open(out) as f:
+        text = f.read()
+    os.unlink(out)
+    return status, text
+
+
+@test
+def option_t(db):
+    status, text = options(db, "-t")
+    ok("-t: 0 where all is well", status == 0, (status, text))
+    for word in ("GSMTP_MAX_SIZE", "10485760", "MAX_SMTP_CLIENTS", "GM_ALLOWED_HOSTS",
+                 "test.example"):
+        ok("-t prints " + word, word in text, text)
+    status, text = options(db, "-t", env={"GSMTP_MAX_RCPT": "77"}, config={"GSMTP_MAX_RCPT": "55"})
+    ok("the environment beats the file", status == 0 and re.search("GSMTP_MAX_RCPT.*77", text), text)
+    status, text = options(db, "-t", "-p", "2999")
+    ok("-p", status == 0 and "2999" in text, text)
+    for what, config, word in (
+            ("no such database", {"MYSQL_DB": "no_such_db"}, "no_such_db"),
+            ("no such table", {"GM_MAIL_TABLE": "no_such_table"}, "no_such_table"),
+            ("wrong password", {"MYSQL_USER": "nobody", "MYSQL_PASS": "secret-word"}, "nobody")):
+        for argv in ["-t"], []:
+            status, text = options(db, *argv, config=config)
+            ok("%s %s: 1 and why" % (what, argv), status == 1 and word in text, (status, text))
+            ok("%s %s: no password shown" % (what, argv), "secret-word" not in text, text)
+    status, text = options(db, "-t", config={"MYSQL_HOST": "/no/such/socket"})
+    ok("-t, database away: 1 and why", status == 1 and "/no/such/socket" in text, (status, text))
+
+
+@test
+def configuration_errors(db):
+    for what, config, words in (
+            ("unknown name", {"GSMTP_NO_SUCH": "1"}, ["options.conf", "6", "GSMTP_NO_SUCH"]),
+            ("not a number", {"GSMTP_MAX_SIZE": "ten"}, ["options.conf", "6", "GSMTP_MAX_SIZE"]),
+            ("negative", {"GSMTP_TIMEOUT": "-1"}, ["options.conf", "6", "GSMTP_TIMEOUT"]),
+            ("overflow", {"GSMTP_MAX_RCPT": "9" * 30}, ["options.conf", "6", "GSMTP_MAX_RCPT"]),
+            ("bad address", {"GSMTP_LISTEN": "300.1.2.3:25"}, ["300.1.2.3"]),
+            ("no such user", {"GSMTP_USER": "no-such-user"}, ["no-such-user"])):
+        status, text = options(db, "-t", config=config)
+        ok("%s: 1, file, line and reason" % what, status == 1 and all(w in text for w in words),
+           (status, text))
+    status, text = options(db, "-t", drop=["GM_ALLOWED_HOSTS"])
+    ok("GM_ALLOWED_HOSTS must be set", status == 1 and "GM_ALLOWED_HOSTS" in text, text)
+    status, text = options(db, "-t", env={"GSMTP_MAX_RCPT": "none"})
+    ok("a bad environment", status == 1 and "GSMTP_MAX_RCPT" in text, text)
+    for argv in ["-c", "/no/such/file"], ["-x"], ["-p", "notaport"], ["-p", "70000"]:
+        status, text = run(os.path.join(ROOT, BINARY), *argv, cwd=DIR)
+        ok(" ".join(argv) + ": 1 and why", status == 1 and text, (status, text))
+    status, text = run(os.path.join(ROOT, BINARY), "-h")
+    ok("-h", status == 0 and "-c" in text and "-t" in text, text)
+    status, text = run(os.path.join(ROOT, BINARY), "-V")
+    ok("-V", status == 0 and re.search(r"\d", text), text)
+
+
+@test
+def comments_in_the_configuration(db):
+    name = os.path.join(DIR, "comments.conf")
+    with open(name, "w") as f:
+        f.write("# a comment\n\n  # another\nGM_ALLOWED_HOSTS=test.example\nGSMTP_MAX_RCPT=42\n"
+                "MYSQL_HOST=%s\nMYSQL_USER=root\nMYSQL_DB=%s\n" % (db.socket, db.name))
+    status, text = run(os.path.join(ROOT, BINARY), "-t", "-c", name)
+    ok("comments and empty lines", status == 0 and re.search("GSMTP_MAX_RCPT.*42", text), text)
+
+
+@test
+def log_alone_means_log_txt(db):
+    where = os.path.join(DIR, "cwd")
+    shutil.rmtree(where, ignore_errors=True)
+    os.makedirs(where)
+    server = Server(db)         # for its configuration
+    server.stop()
+    p = start([server.binary, "-c", server.file, "-l"], os.path.join(DIR, "console"), cwd=where)
+    log = os.path.join(where, "log.txt")
+    ok("-l alone: ./log.txt", wait(lambda: os.path.exists(log) and os.path.getsize(log) > 0, 10))
+    ok("and it serves", wait(lambda: deliver_once(server) == 250, 10))
+    same("ends", stop(p), 0)
+    db.empty()
+    p = start([server.binary, "-c", server.file, "-v", "-p", "1", "-l"],
+              os.path.join(DIR, "console"), cwd=where)
+    ok("-v and -l together", wait(lambda: deliver_once(server) == 250, 10))
+    same("ends", stop(p), 0)
+    with open(os.path.join(DIR, "console")) as f:
+        ok("-v: to the console too", "RCPT TO" in f.read())
+    db.empty()
+
+
+@test
+def database_away_at_start(db):
+    server = Server(db, MYSQL_HOST="/no/such/socket", MYSQL_TIMEOUT="2")
+    same("451", deliver_once(server), 451)
+    ok("the log says so", server.logged("/no/such/socket"), server.log())
+    server.stop()
+
+
+@test
+def privileges(db):
+    if os.getuid() != 0:
+        return
+    server = Server(db, GSMTP_USER="nobody")
+    same("mail is stored", deliver_once(server), 250)
+    for pid in workers(server):
+        with open("/proc/%d/status" % pid) as f:
+            status = dict(l.rstrip("\n").split(":\t", 1) for l in f if ":\t" in l)
+        import pwd
+        who = pwd.getpwnam("nobody")
+        same("uid", set(status["Uid"].split()), {str(who.pw_uid)})
+        same("gid", set(status["Gid"].split()), {str(who.pw_gid)})
+        ok("no other groups", set(status["Groups"].split()) <= {str(who.pw_gid)}, status["Groups"])
+        same("no capability left", int(status["CapEff"], 16), 0)
+    server.stop()
+    db.empty()
+
+
+@test
+def least_grant(db):
+    """The database user of the README: INSERT and SELECT on one table."""
+    user = "u%d" % os.getpid()
+    db.sql("CREATE USER %s@localhost IDENTIFIED BY 'it''s %% \"#\\\\'; "
+           "GRANT SELECT, INSERT ON %s.new_mail TO %s@localhost" % (user, db.name, user))
+    server = Server(db, MYSQL_USER=user, MYSQL_PASS="it's % \"#\\")
+    same("mail is stored", deliver_once(server), 250)
+    server.stop()
+    db.sql("DROP USER %s@localhost" % user)
+    db.empty()
+
+
+# -- signals
+
+@test
+def term_loses_nothing(db):
+    """TERM while mail pours in: what got 250 is there, once; no process is left."""
+    server = Server(db, GM_ALLOWED_HOSTS="*")
+    pids = workers(server) + [server.process.pid]
+    acknowledged, lock = set(), threading.Lock()
+
+    def sender(n):
+        for i in range(100000):
+            name = "%d-%d" % (n, i)
+            try:
+                c = session(server.port)
+                code = deliver(c, b"Subject: %s\r\n\r\n" % name.encode())[0]
+                c.close()
+            except (RuntimeError, OSError):
+                return
+            if code != 250:
+                return
+            with lock:
+                acknowledged.add(name)
+
+    idle = session(server.port)
+    threads = [threading.Thread(target=sender, args=(n,)) for n in range(8)]
+    for t in threads:
+        t.start()
+    wait(lambda: len(acknowledged) > 100, 20)
+    began = time.monotonic()
+    server.stop()
+    ok("within 15 s", time.monotonic() - began < 15, time.monotonic() - began)
+    for t in threads:
+        t.join()
+    code, text = idle.reply()
+    ok("421 4.3.2 to the others", code == 421 and text.startswith("4.3.2"), (code, text))
+    ok("no process is left", gone(pids))
+    stored = [r["subject"].decode() for r in db.mails()]
+    same("acknowledged and not stored", sorted(acknowledged - set(stored)), [])
+    same("stored twice", len(stored) - len(set(stored)), 0)
+    db.empty()
+    same("nobody listens", listening(server.port), False)
+
+
+@test
+def hup_reads_the_configuration_again(db):
+    server = Server(db, GSMTP_MAX_RCPT="1")
+    old = session(server.port)
+    before = workers(server)
+    server.config["GSMTP_MAX_RCPT"] = "2"
+    server.write()
+    os.rename(server.log_file, server.log_file + ".1")
+    server.hup()
+    ok("other workers", wait(lambda: set(workers(server)) - set(before), 10))
+    two = ("b@test.example", "c@test.example")
+    ok("the new limit", wait(lambda: deliver_once(server, to=two) == 250, 10))
+    ok("the log is opened again", wait(lambda: os.path.exists(server.log_file), 5))
+    same("a session of before goes on", deliver(old)[0], 250)
+    old.command("QUIT")
+    old.close()
+    ok("and the old workers end", wait(lambda: not set(before) & set(workers(server)), 10))
+    server.config["GSMTP_MAX_RCPT"] = "many"
+    server.write()
+    server.hup()
+    ok("a bad one: logged", server.logged("GSMTP_MAX_RCPT"), server.log())
+    same("and the one before stays", deliver_once(server, to=two), 250)
+    server.stop()
+    db.empty()
+
+
+@test
+def hup_under_load(db):
+    server = Server(db, GM_ALLOWED_HOSTS="*")
+    p = start(["smtp-source", "-s", "10", "-l", "1000", "-m", "3000", "-t", "b@test.example",
+               "127.0.0.1:%d" % server.port], os.path.join(DIR, "source"))
+    for _ in range(5):
+        server.hup()
+        time.sleep(0.3)
+    try:
+        same("not one connection refused or cut", p.wait(60 * SLOW), 0)
+    except subprocess.TimeoutExpired:
+        ok("smtp-source ends", False)
+    same("3000 mails, 3000 rows", numbers(db), 3000)
+    server.stop()
+    db.empty()
+
+
+@test
+def usr1_counts(db):
+    server = Server(db)
+    for _ in range(3):
+        deliver_once(server)
+    server.process.send_signal(signal.SIGUSR1)
+    line = server.logged("counters")
+    ok("one line with the mails of all workers", line and "mails=3" in line, line)
+    server.stop()
+    db.empty()
+
+
+@test
+def dead_worker_is_replaced(db):
+    server = Server(db)
+    ok("two workers", wait(lambda: len(workers(server)) == 2), workers(server))
+    before = workers(server)
+    os.kill(before[0], signal.SIGKILL)
+    ok("one is new", wait(lambda: len(workers(server)) == 2 and workers(server) != before, 10),
+       workers(server))
+    ok("the log says so", server.logged("worker-died"), server.log())
+    same("mail is taken", deliver_once(server), 250)
+    server.stop()
+    db.empty()
+
+
+@test
+def dead_master_leaves_no_worker(db):
+    server = Server(db)
+    pids = workers(server)
+    stop(server.process, signal.SIGKILL)
+    ok("workers end by themselves", gone(pids, 15))
+
+
+@test
+def nothing_unescaped_in_the_log(db):
+    server = Server(db, GSMTP_VERBOSE="1")
+    c = session(server.port)
+    for line in (b"NOOP \xff\xfe %s%n", b"NOOP \r2026 forged", b"NOOP \x1b[31m", b"NOOP \x7f"):
+        c.command(line)
+    deliver(c, b"Subject: \x1b[31m\r\nFrom: \x1b@x\r\n\r\n", sender='"a b\\"@b.example')
+    c.close()
+    server.stop()
+    with open(server.log_file, "rb") as f:
+        text = f.read()
+    ok("printable ASCII only", not re.search(rb"[^\n -~]", text), text)
+    ok("no forged line", not any(l.startswith(b"2026 forged") for l in text.split(b"\n")), text)
+    db.empty()
+
+
+@test
+def addresses_to_listen_on(db):
+    hosts = ["127.0.0.1", "127.0.0.5"]
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        hosts.append("[::1]")
+    except OSError:
+        pass                    # no IPv6 here
+    server = Server(db, listen=hosts)
+    for host in hosts:
+        ok("listens on " + host, listening(server.port, host.strip("[]")))
+    same("and nowhere else", listening(server.port, "127.0.0.6"), False)
+    status, text = options(db, config={"GSMTP_LISTEN": "127.0.0.5:%d" % server.port})
+    ok("an address in use: 1 and why", status == 1 and str(server.port) in text, (status, text))
+    server.stop()
+    server.config["GSMTP_LISTEN"] = "*"
+    server.write()
+    p = start([server.binary, "-c", server.file, "-p", str(server.port)], cwd=DIR)
+    for host in hosts:
+        ok("* is also " + host, wait(lambda: listening(server.port, host.strip("[]"))))
+    same("ends", stop(p), 0)
+
+
+def main():
+    db = Database()
+    wanted = [a for a in sys.argv[1:] if a[0] != "-"]
+    for t in tests:
+        if wanted and not any(w in t.__name__ for w in wanted):
+            continue
+        began = time.monotonic()
+        try:
+            t(db)
+        except Exception as e:         # a test that breaks off has failed
+            import traceback
+            traceback.print_exc(file=sys.stdout)
+            ok(t.__name__ + " to its end", False, e)
+            db.empty()
+        print("# %-40s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
+    done()
+
+
+main()
