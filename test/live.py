@@ -6,6 +6,7 @@ that has a MariaDB already says where in $SMTPD_TEST_MYSQL (a socket, user root)
 """
 import atexit
 import base64
+import glob
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 NAME = os.path.splitext(os.path.basename(sys.argv[0]))[0]
 DIR = os.environ.get("SMTPD_TEST_DIR") or os.path.join(HERE, ".run", NAME)
+BINARY = os.environ.get("SMTPD_TEST_BINARY", "smtpd")   # beside the Makefile, or a path
 PORTS = os.environ.get("SMTPD_TEST_PORTS", "3000-3199")
 
 passed = failed = 0
@@ -117,6 +119,8 @@ class Database:
     def __init__(self):
         os.makedirs(DIR, exist_ok=True)
         os.chmod(DIR, 0o755)
+        for old in glob.glob(os.path.join(DIR, "smtpd-*")):
+            os.unlink(old)
         self.name = "test_%s_%d" % (NAME, os.getpid())
         self.socket = os.environ.get("SMTPD_TEST_MYSQL")
         if not self.socket:
@@ -197,7 +201,7 @@ def split_trace(mail):
 class Server:
     """smtpd, by default taking mail for test.example on a port of its own."""
 
-    def __init__(self, db, binary="smtpd", listen=("127.0.0.1",), **config):
+    def __init__(self, db, binary=BINARY, listen=("127.0.0.1",), **config):
         self.port = port()
         self.binary = os.path.join(ROOT, binary)
         self.config = {
@@ -276,6 +280,7 @@ queue_directory = %(dir)s/queue
 data_directory = %(dir)s/data
 myhostname = postfix.example
 mydestination =
+alias_maps =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8

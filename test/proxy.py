@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The PROXY protocol, versions 1 and 2: by hand, and with haproxy and nginx in front."""
+import glob
 import http.server
 import os
 import re
@@ -254,6 +255,9 @@ def program(name):
     found = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
     if found:
         return [found], None, ""
+    if not shutil.which("apt-get"):
+        ok(name, False, "please install " + name)
+        done()
     root = os.path.join(DIR, name)
     os.makedirs(root, exist_ok=True)
     want = [name] + (["libnginx-mod-stream", "libnginx-mod-mail"] if name == "nginx" else [])
@@ -262,12 +266,12 @@ def program(name):
     needed = re.findall(r"^Inst (\S+)", plan, re.M)
     if not os.path.exists(root + "/usr/sbin/" + name):
         subprocess.run(["apt-get", "-qq", "download"] + needed, cwd=root, check=True,
-                       stdout=subprocess.DEVNULL)
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for deb in os.listdir(root):
             if deb.endswith(".deb"):
                 subprocess.run(["dpkg-deb", "-x", deb, "."], cwd=root, check=True)
                 os.unlink(os.path.join(root, deb))
-    lib = root + "/usr/lib/x86_64-linux-gnu:" + root + "/usr/lib:" + root + "/lib"
+    lib = ":".join(glob.glob(root + "/usr/lib/*-linux-*"))
     return [root + "/usr/sbin/" + name], dict(os.environ, LD_LIBRARY_PATH=lib), root
 
 
