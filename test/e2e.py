@@ -349,6 +349,39 @@ def deliver_once(server, **more):
 
 
 @test
+def ten_seconds_when_nearly_full(db):
+    server = Server(db, MAX_SMTP_CLIENTS="8", GSMTP_MAX_CLIENTS_PER_IP="8")
+    held = [session(server.port, timeout=30) for _ in range(7)]
+    began = time.monotonic()
+    code, text = held[0].reply()
+    took = time.monotonic() - began
+    ok("7 of 8 in use: 421 4.4.2 after ten seconds, not 300",
+       code == 421 and text.startswith("4.4.2") and 9 < took < 15, (code, text, took))
+    for c in held:
+        c.close()
+    server.stop()
+
+
+@test
+def memory_is_bounded(db):
+    server = Server(db, GSMTP_MAX_MEMORY="4000000", GSMTP_MAX_SIZE="1000000")
+    held = [session(server.port, "MAIL FROM:<a@b.example>", "RCPT TO:<b@test.example>", "DATA")
+            for _ in range(20)]
+    for c in held:
+        c.send(b"x" * 900000)
+    for c in held:
+        c.send(b"\r\n.\r\n")
+    codes = [c.reply()[0] for c in held]
+    same("some are stored, the others told to come again", set(codes), {250, 452})
+    for c in held:
+        c.close()
+    same("then all is as before", deliver_once(server), 250)
+    same("a row for each 250", numbers(db), codes.count(250) + 1)
+    server.stop()
+    db.empty()
+
+
+@test
 def others_never_wait(db):
     """A client that sends no end, and one that never reads, stop nobody."""
     server = Server(db, GSMTP_WORKERS="1")
@@ -516,6 +549,53 @@ def least_grant(db):
     server.stop()
     db.sql("DROP USER %s@localhost" % user)
     db.empty()
+
+
+@test
+def schema_widens_the_published_table(db):
+    old = db.name + "_old"
+    with open(os.path.join(ROOT, "schema.sql"), "rb") as f:
+        schema = f.read()
+    db.sql("""CREATE DATABASE %s; USE %s; CREATE TABLE new_mail (
+        mail_id int NOT NULL auto_increment, date datetime NOT NULL,
+        `from` varchar(128) CHARACTER SET latin1 NOT NULL,
+        `to` varchar(128) CHARACTER SET latin1 NOT NULL, subject text NOT NULL, body text NOT NULL,
+        charset varchar(32) CHARACTER SET latin1 NOT NULL, mail longblob NOT NULL,
+        spam_score float NOT NULL, hash varchar(32) CHARACTER SET latin1 NOT NULL,
+        content_type varchar(64) CHARACTER SET latin1 NOT NULL,
+        recipient varchar(128) CHARACTER SET latin1 NOT NULL, PRIMARY KEY (mail_id),
+        KEY `to` (`to`), KEY hash (hash), KEY date (date)) ENGINE=InnoDB DEFAULT CHARSET=utf8;
+        INSERT INTO new_mail VALUES (7, '2009-01-02 03:04:05', 'a@b.example', 'c@test.example',
+        'grüße', 'Привет', 'utf-8', x'000dff0a', 1.5, 'd41d8cd98f00b204e9800998ecf8427e',
+        'text/html', 'c@test.example')""" % (old, old))
+    look = ("SELECT mail_id, date, `from`, `to`, subject, body, charset, HEX(mail), spam_score, hash, "
+            "content_type, recipient FROM new_mail")
+    columns = "SHOW FULL COLUMNS FROM new_mail"
+    before = db.sql(look, old)
+    for what in "once", "twice":
+        db.client(old, schema)
+        same("schema.sql %s: every row as it was" % what, db.sql(look, old), before)
+        same("schema.sql %s: the columns of a new table" % what, db.sql(columns, old),
+             db.sql(columns))
+    db.client(db.name, schema)
+    server = Server(db, MYSQL_DB=old)
+    same("mail is stored in it", deliver_once(server), 250)
+    server.stop()
+    same("after the old one", db.sql("SELECT mail_id FROM new_mail", old).split(), [b"7", b"8"])
+    db.sql("DROP DATABASE " + old)
+
+
+@test
+def option_file_of_the_client_library(db):
+    user = "f%d" % os.getpid()
+    db.sql("CREATE USER %s@localhost IDENTIFIED BY 'in a file'; "
+           "GRANT SELECT, INSERT ON %s.new_mail TO %s@localhost" % (user, db.name, user))
+    with open(os.path.join(DIR, ".my.cnf"), "w") as f:
+        f.write("[smtpd]\nuser=%s\npassword=in a file\n" % user)
+    status, text = options(db, "-t", env={"HOME": DIR}, drop=["MYSQL_USER"])
+    ok("user and password from [smtpd]", status == 0, text)
+    os.unlink(os.path.join(DIR, ".my.cnf"))
+    db.sql("DROP USER %s@localhost" % user)
 
 
 # -- signals
