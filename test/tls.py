@@ -30,7 +30,8 @@ def build(target, into):
     for name in os.listdir(ROOT):
         if name.endswith((".c", ".h")) or name == "Makefile":
             shutil.copy(os.path.join(ROOT, name), into)
-    code, text = run(["make", "-s", "-C", into] + target, seconds=120)
+    flags = ["CFLAGS=" + os.environ["CFLAGS"]] if "CFLAGS" in os.environ else []
+    code, text = run(["make", "-s", "-C", into] + flags + target, seconds=120)
     if not ok("make " + " ".join(target), code == 0, text[-2000:]):
         done()
     return os.path.join(into, "smtpd")
