@@ -5,6 +5,7 @@
 
 root=$(CDPATH= cd "$(dirname "$0")/.." && pwd) || exit 1
 here=$root/test
+demo=${SMTPD_TEST_DIR:-$here/.run/demo}	# where test/run keeps its database
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin
 
 say() { echo "== $*"; }
@@ -108,7 +109,7 @@ loud_services() { [ $ours = no ] || $as_root rm -f $policy; }
 
 alive() {	# pidfile name: the process is there, and is no stranger with its old id
 	pid=$(cat "$1" 2>/dev/null) && kill -0 "$pid" 2>/dev/null || return 1
-	case $(cat "/proc/$pid/comm" 2>/dev/null || ps -o comm= -p "$pid") in
+	case $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || ps -o args= -p "$pid") in
 	*"$2"*) ;;
 	*) return 1 ;;
 	esac
