@@ -1,8 +1,9 @@
 """A live smtpd with a live MariaDB behind it, for the test scripts in Python.
 
 Everything is private: a directory under test/.run (or $SMTPD_TEST_DIR), ports
-found free on loopback, and processes that are ended by their own id. A script
-that has a MariaDB already says where in $SMTPD_TEST_MYSQL (a socket, user root).
+found free on loopback, and processes that are ended by their own id. Who has a
+MariaDB already says where in $SMTPD_TEST_MYSQL (a socket, user root); another
+smtpd than the one built here is $SMTPD_TEST_BINARY.
 """
 import atexit
 import base64
@@ -18,6 +19,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 NAME = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+KEPT = os.path.join(HERE, ".run", "kept")	# what is unpacked once and used again
 DIR = os.environ.get("SMTPD_TEST_DIR") or os.path.join(HERE, ".run", NAME)
 BINARY = os.environ.get("SMTPD_TEST_BINARY", "smtpd")   # beside the Makefile, or a path
 PORTS = os.environ.get("SMTPD_TEST_PORTS", "3000-3199")

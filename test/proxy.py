@@ -13,7 +13,7 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from live import (DIR, Client, Database, Server, done, listening, ok, port, same, start, stop,
+from live import (DIR, KEPT, Client, Database, Server, done, listening, ok, port, same, start, stop,
                   wait)
 
 PROXY = "127.0.0.2"		# the network that is believed; 127.0.0.1 is anybody
@@ -258,7 +258,7 @@ def program(name):
     if not shutil.which("apt-get"):
         ok(name, False, "please install " + name)
         done()
-    root = os.path.join(DIR, name)
+    root = os.path.join(KEPT, name)
     os.makedirs(root, exist_ok=True)
     want = [name] + (["libnginx-mod-stream", "libnginx-mod-mail"] if name == "nginx" else [])
     plan = subprocess.run(["apt-get", "-s", "--no-install-recommends", "install"] + want,

@@ -13,9 +13,9 @@ import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from live import DIR, Database, Server, done, ok, same, start, stop, wait
+from live import DIR, KEPT, Database, Server, done, ok, same, start, stop, wait
 
-ROOT = os.path.join(DIR, "root")
+ROOT = os.path.join(KEPT, "root")
 FROM = "sender@client.example"
 
 
@@ -307,7 +307,7 @@ require('nodemailer').createTransport({ host: '127.0.0.1', port, name: 'client.e
     def start(self):
         self.dir = None
         if shutil.which("npm"):
-            self.dir = os.path.join(DIR, "node")
+            self.dir = os.path.join(KEPT, "node")
             os.makedirs(self.dir, exist_ok=True)
             if not os.path.exists(self.dir + "/node_modules/nodemailer"):
                 run(["npm", "install", "--no-audit", "--no-fund", "--silent", "nodemailer"],
