@@ -553,7 +553,7 @@ mail_add(struct session *s, const char *p, size_t n)
 	struct buffer *b = &s->tx.mail;
 
 	s->tx.size += n;
-	if (s->tx.fail)
+	if (s->tx.fail || n == 0)
 		return;
 	if (s->tx.size > (size_t)conf.num[GSMTP_MAX_SIZE]) {
 		transaction_fail(s, 552);
@@ -804,8 +804,8 @@ save_email(struct session *s)
 {
 	static char from[PATH_MAX_IN * 4 + 1], subject[SUBJECT_MAX + 1];
 	static struct buffer body, text, rows;
-	const char *msg = s->tx.mail.ptr + s->tx.trace, *rcpt = s->tx.rcpt.ptr;
-	size_t len = s->tx.mail.len - s->tx.trace, cap, i, at;
+	const char *msg, *rcpt = s->tx.rcpt.ptr;
+	size_t len, cap, i, at;
 	struct mime_span header, name, value, from_field = { "", 0 }, subject_field = { "", 0 };
 	struct mime_part part;
 	struct db_columns col;
@@ -819,6 +819,8 @@ save_email(struct session *s)
 	s->since = now;
 	if (s->tx.fail)
 		goto answer;
+	msg = s->tx.mail.ptr + s->tx.trace;
+	len = s->tx.mail.len - s->tx.trace;
 	header = mime_header(msg, len);
 	while (mime_next_field(&header, &name, &value)) {
 		if (!have_from && mime_is(name, "From"))
