@@ -995,6 +995,8 @@ db_timeout(const struct db *db)
 {
 	long long now = clock_ms(), at;
 
+	if (db->done)
+		return 0;	/* db_done() has something */
 	if (db->state == AWAY)
 		at = db->retry_at;
 	else if (db->state == IDLE && !db->clear && db->first == NULL)

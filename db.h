@@ -56,7 +56,7 @@ int	db_fd(const struct db *);	/* -1: nothing to wait on */
 #define DB_READ 1
 #define DB_WRITE 2
 int	db_wants(const struct db *);	/* DB_READ | DB_WRITE */
-long	db_timeout(const struct db *);	/* ms until db_run() has work of its own; -1: none */
+long	db_timeout(const struct db *);	/* ms until db_run() or db_done() has work; -1: none */
 void	db_run(struct db *, int ready);	/* what select() found of that: whatever is due */
 
 /*
