@@ -325,6 +325,7 @@ def too_many_connections(db):
     ok("not a fifth", refused.banner[0] == 421 and refused.banner[1].startswith("4.7.0")
        and refused.ended(), refused.banner)
     refused.close()
+    time.sleep(0.2 * SLOW)      # for the server to see it
     second = [Client(server.port, source="127.0.0.3") for _ in range(4)]
     same("four from another", [c.banner[0] for c in second], [220] * 4)
     late = Client(server.port, source="127.0.0.4", timeout=1)
