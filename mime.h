@@ -16,6 +16,7 @@
 #include <stddef.h>
 
 #define MIME_DEPTH 100		/* multiparts inside one another that are taken apart */
+#define MIME_BOUNDARY 256	/* octets of a boundary; RFC 2046 5.1.1 allows 70 */
 
 struct mime_span { const char *ptr; size_t len; };	/* octets of the message */
 
@@ -33,7 +34,7 @@ struct mime_part {
 struct mime_walk {			/* private to mime.c; the caller gives the storage */
 	struct mime_span rest;
 	int depth;
-	struct { struct mime_span boundary; int digest; } level[MIME_DEPTH];
+	struct { char boundary[MIME_BOUNDARY]; size_t len; int digest; } level[MIME_DEPTH];
 };
 
 /* The header of a message, up to the empty line or the first line that is no field. */
