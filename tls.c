@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -39,7 +40,8 @@ first_error(void)
 static const char *
 reason(unsigned long code)
 {
-	const char *text = ERR_reason_error_string(code);
+	const char *text = ERR_GET_LIB(code) == ERR_LIB_SYS ?
+	    strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
 
 	return text != NULL ? text : "failed";
 }
@@ -49,7 +51,7 @@ static int
 no_passphrase(char *buf, int size, int writing, void *arg)
 {
 	(void)buf, (void)size, (void)writing, (void)arg;
-	return -1;
+	return 0;
 }
 
 static SSL_CTX *
@@ -86,33 +88,16 @@ new_context(void)
 	return ctx;
 }
 
-/* OpenSSL's own words for a missing file differ by version: ask the system first. */
-static int
-readable(const char *file, char *why, size_t cap)
-{
-	FILE *f = fopen(file, "r");
-
-	if (f == NULL) {
-		snprintf(why, cap, "%s: %s", file, strerror(errno));
-		return 0;
-	}
-	fclose(f);
-	return 1;
-}
-
-/* "valid until Nov 23 14:00:00 2027 GMT" of the server's certificate. */
+/* "valid until 2027-11-23" of the server's certificate. */
 static void
 describe_certificate(const SSL_CTX *ctx, const char *file, char *dst, size_t cap)
 {
 	const ASN1_TIME *end = X509_get0_notAfter(SSL_CTX_get0_certificate(ctx));
-	BIO *text = BIO_new(BIO_s_mem());
-	char date[64] = "?";
-	int len;
+	char date[32] = "?";
+	struct tm tm;
 
-	if (text != NULL && ASN1_TIME_print(text, end) == 1 &&
-	    (len = BIO_read(text, date, sizeof date - 1)) > 0)
-		date[len] = '\0';
-	BIO_free(text);
+	if (ASN1_TIME_to_tm(end, &tm) == 1)
+		strftime(date, sizeof(date), "%Y-%m-%d", &tm);
 	snprintf(dst, cap, "%s: %s %s", file,
 	    X509_cmp_current_time(end) < 0 ? "EXPIRED on" : "valid until", date);
 }
@@ -127,8 +112,6 @@ tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 		goto done;
 	if (*keyfile == '\0')
 		keyfile = certfile;
-	if (!readable(certfile, why, cap) || !readable(keyfile, why, cap))
-		return -1;
 	ERR_clear_error();
 	if ((ctx = new_context()) == NULL) {
 		snprintf(why, cap, "OpenSSL: %s", reason(first_error()));

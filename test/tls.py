@@ -2,6 +2,7 @@
 """STARTTLS (RFC 3207): a `make tls' of its own, with the clients there are."""
 import os
 import re
+import select
 import shutil
 import smtplib
 import socket
@@ -108,6 +109,7 @@ os.makedirs(secret, 0o700)
 cert, key = certificate("one", "one.example")
 cert2, key2 = certificate("two", "two.example", "-newkey", "ec", "-pkeyopt",
                           "ec_paramgen_curve:P-256")
+spare = certificate("three", "three.example")
 tls = build(["tls"], os.path.join(DIR, "tls"))
 ok("tls: libssl is linked", "libssl" in run(["readelf", "-d", tls])[1])
 
@@ -202,6 +204,39 @@ c.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@test.example>\r\nBDAT %d LAS
        + MAIL + b"QUIT\r\n")
 same("BDAT over TLS", [c.reply()[0] for _ in range(4)], [250, 250, 250, 221])
 ok("QUIT in the same record closes", c.ended())
+db.empty()
+
+# A client that does not read its replies is not read either; nothing of them is lost.
+for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
+    c = secure(where, version)
+    for buffer in socket.SO_RCVBUF, socket.SO_SNDBUF:
+        c.sock.setsockopt(socket.SOL_SOCKET, buffer, 65536)
+    c.sock.setblocking(False)
+    block, sent = b"HELP\r\n" * 1000, 0
+    while sent < 8000000:
+        try:
+            sent += c.sock.send(block[sent % len(block):])
+        except ssl.SSLWantWriteError:
+            if not select.select([], [c.sock], [], 1)[1]:
+                break
+    ok("%s: input stops where output does" % version.name, 0 < sent < 8000000, sent)
+    c.sock.settimeout(10)
+    same("%s: then every reply comes" % version.name,
+         {c.reply()[0] for _ in range(sent // 6)}, {214})
+    c.close()
+
+# TLS 1.3 changes keys in the middle of a session when the client asks.
+p = subprocess.Popen(["openssl", "s_client", "-starttls", "smtp", "-crlf", "-tls1_3", "-connect",
+                      "127.0.0.1:%d" % where], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                     stderr=subprocess.STDOUT)
+for line in b"EHLO client.example", b"K", b"NOOP", b"k", b"VRFY someone", b"K", b"EXPN someone":
+    time.sleep(0.2)
+    p.stdin.write(line + b"\n")
+    p.stdin.flush()
+time.sleep(0.3)
+text = p.communicate(b"Q\n", 10)[0]
+ok("key updates", text.count(b"KEYUPDATE") == 3 and b"250 2.0.0" in text and b"252 2.1.5" in text
+   and b"502 5.5.1" in text, text[-600:])
 db.empty()
 
 # A client that hangs up in the middle of anything leaves the server as it was.
@@ -336,6 +371,42 @@ os.unlink(cert)
 server.hup()
 ok("HUP without the certificate: logged", server.logged("No such file"))
 same("HUP without the certificate: the old one stays", served_cn(where)[-11:], "two.example")
+kept = secure(where)
+del server.config["GSMTP_TLS_CERT"], server.config["GSMTP_TLS_KEY"]
+server.config["GSMTP_PROXY_FROM"] = "127.0.0.3"
+server.write()
+server.hup()
+
+
+def offered():
+    with session(where) as c:
+        return "STARTTLS" in c.command("EHLO client.example")[1]
+
+
+ok("HUP: no certificate any more, no STARTTLS", wait(lambda: not offered(), 5))
+same("HUP: but a session of before goes on", deliver(kept), 250)
+kept.close()
+for old, new in ((cert, spare[0]), (key, spare[1])):
+    shutil.copy(new, old)
+server.config.update(GSMTP_TLS_CERT=cert, GSMTP_TLS_KEY=key)
+server.write()
+server.hup()
+ok("HUP: a certificate again", wait(offered, 5))
+same("and the new one", served_cn(where)[-13:], "three.example")
+
+# Behind a proxy: its header in the clear, then TLS with the client.
+db.empty()
+c = Client(where, source="127.0.0.3", greet=False)
+c.send(b"PROXY TCP4 198.51.100.7 192.0.2.1 40000 25\r\n")
+same("behind a proxy", [c.reply()[0], c.command("EHLO client.example")[0],
+                        c.command("STARTTLS")[0]], [220, 250, 220])
+c.sock = context().wrap_socket(c.sock)
+c.command("EHLO client.example")
+same("behind a proxy: a mail", deliver(c), 250)
+trace = db.mails()[-1]["trace"]
+ok("behind a proxy: Received", b"[198.51.100.7]" in trace and b"with ESMTPS" in trace, trace)
+c.close()
+
 if os.getuid() == 0:
     workers = run(["ps", "-o", "pid=,uid=", "--ppid", str(server.process.pid)])[1].split()
     ok("workers are not root, the key is root's", workers and "0" not in workers[1::2]
