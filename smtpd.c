@@ -555,7 +555,7 @@ mail_add(struct session *s, const char *p, size_t n)
 	s->tx.size += n;
 	if (s->tx.fail || n == 0)
 		return;
-	if (s->tx.size > (size_t)conf.num[GSMTP_MAX_SIZE]) {
+	if (s->tx.trace > 0 && s->tx.size > (size_t)conf.num[GSMTP_MAX_SIZE]) {
 		transaction_fail(s, 552);
 		return;
 	}
@@ -909,7 +909,7 @@ add_trace(struct session *s)
 		n += snprintf(text + n, sizeof(text) - (size_t)n, "\r\n\tfor <%s>", s->tx.rcpt.ptr);
 	n += snprintf(text + n, sizeof(text) - (size_t)n, ";\r\n\t%s\r\n", date);
 	mail_add(s, text, (size_t)n);
-	s->tx.trace = s->tx.mail.len;
+	s->tx.trace = (size_t)n;
 	s->tx.size = 0;
 }
 
@@ -1174,7 +1174,9 @@ cmd_bdat(struct session *s, char *arg)
 	s->last = last != NULL;
 	if (s->state == RCPT)
 		add_trace(s);
-	if (s->chunk > (uint64_t)conf.num[GSMTP_MAX_SIZE])
+	if (s->tx.rcpts == 0)
+		transaction_fail(s, 503);	/* chunk() says so once the octets are by */
+	else if (s->chunk > (uint64_t)conf.num[GSMTP_MAX_SIZE])
 		transaction_fail(s, 552);
 	s->state = CHUNK;
 	if (s->chunk == 0)
@@ -1838,7 +1840,8 @@ wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *u
 
 	*r = readers;
 	*w = writers;
-	FD_SET(master, r);
+	if (!stopping)
+		FD_SET(master, r);
 	if (accept_at > now && (ms < 0 || ms > accept_at - now))
 		ms = (long)(accept_at - now);
 	if (accepting && accept_at <= now && nsessions < max_sessions)
