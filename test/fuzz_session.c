@@ -1,0 +1,557 @@
+/*
+ * fuzz_session.c - arbitrary octets in arbitrary slices through smtpd.c's own loop
+ *
+ * smtpd.c is included whole. Only what it asks of the system is replaced:
+ * sockets, select(), the clock, and db.c by a stub that stores, refuses, loses
+ * and dawdles. An input is
+ *
+ *	1 octet		which configuration, and what goes wrong: enum how
+ *	1 octet		what the database does, two bits a mail
+ *	16 octets	the most that is read or written at a turn, in a circle;
+ *			0: nothing is ready; 128 and more: all there is
+ *	the rest	what the clients send, FF FF between one and the next
+ *
+ * Beyond what the sanitizers see, these must hold for every input:
+ *   - replies are lines of at most 512 octets that hold no control octet;
+ *   - so are lines of the log, which are ASCII as well;
+ *   - columns are UTF-8 without NUL; the trace fields are whole lines;
+ *   - no more mails than ends of data and BDATs (nothing smuggled);
+ *   - every descriptor is closed once, all memory is given back, the loop ends;
+ *   - however the octets are sliced, replies and mails are the same.
+ *
+ *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz_session.c mime.c
+ *	cc -DSTANDALONE -g -fsanitize=address,undefined test/fuzz_session.c mime.c; ./a.out FILE...
+ */
+#define _DEFAULT_SOURCE 1
+
+#include <sys/select.h>
+#include <sys/socket.h>
+
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static int	fuzz_accept(struct sockaddr *, socklen_t *);
+static ssize_t	fuzz_read(int, void *, size_t);
+static ssize_t	fuzz_write(int, const void *, size_t);
+static int	fuzz_close(int);
+static int	fuzz_shutdown(int);
+static int	fuzz_fcntl(void);
+static int	fuzz_pselect(fd_set *, fd_set *, const struct timespec *);
+static int	fuzz_clock(struct timespec *);
+static time_t	fuzz_time(void);
+
+#define accept(fd, sa, len) fuzz_accept(sa, len)
+#define read(fd, p, n) fuzz_read(fd, p, n)
+#define write(fd, p, n) fuzz_write(fd, p, n)
+#define close(fd) fuzz_close(fd)
+#define shutdown(fd, how) fuzz_shutdown(fd)
+#define fcntl(fd, cmd, arg) fuzz_fcntl()
+#define pselect(n, r, w, e, ts, mask) fuzz_pselect(r, w, ts)
+#define clock_gettime(id, ts) fuzz_clock(ts)
+#define time(t) fuzz_time()
+#define main smtpd_main
+#include "../smtpd.c"
+#undef main
+#undef read
+#undef close
+
+enum { CLIENTS = 4, LISTENER = 10, MASTER = 11, FIRST = 20, SLICES = 16, HEAD = 2 + SLICES };
+
+/* From SLOW on the slicing makes a difference, so nothing is compared. */
+enum how { CHECK = 1, PRIMARY = 2, FROM_PROXY = 4, VERBOSE = 8, SLOW = 16, STOP = 32, TIGHT = 64,
+	AT_ONCE = 128 };
+
+struct bytes { char *p; size_t len, cap; };
+
+static struct client {
+	const char *in;
+	size_t len, at;
+	int open, shut;
+	size_t stored;
+	struct bytes out, mails;
+} clients[CLIENTS];
+
+static struct {
+	unsigned how, answers;
+	const unsigned char *slice;	/* NULL: everything at once */
+	unsigned slice_at, limit, turns;
+	size_t nclients, accepted;
+	long long ms;
+} world;
+
+static void
+check(int good, const char *what)
+{
+	if (good)
+		return;
+	fprintf(stderr, "broken promise: %s\n", what);
+	abort();
+}
+
+static void
+keep(struct bytes *b, const void *p, size_t n)
+{
+	if (b->len + n > b->cap) {
+		b->cap = 2 * (b->len + n);
+		check((b->p = realloc(b->p, b->cap)) != NULL, "memory");
+	}
+	if (n > 0)
+		memcpy(b->p + b->len, p, n);
+	b->len += n;
+}
+
+static int
+equal(const struct bytes *a, const struct bytes *b)
+{
+	return a->len == b->len && (a->len == 0 || memcmp(a->p, b->p, a->len) == 0);
+}
+
+static struct client *
+client(int fd)
+{
+	check(fd >= FIRST && fd < FIRST + CLIENTS && clients[fd - FIRST].open,
+	    "a descriptor that is open");
+	return &clients[fd - FIRST];
+}
+
+/* ---- the system ---- */
+
+static int
+fuzz_accept(struct sockaddr *sa, socklen_t *len)
+{
+	struct sockaddr_in v4;
+
+	if (world.accepted == world.nclients) {
+		errno = EAGAIN;
+		return -1;
+	}
+	memset(&v4, 0, sizeof(v4));
+	v4.sin_family = AF_INET;
+	v4.sin_addr.s_addr = htonl(world.how & FROM_PROXY ? 0x7f000001 : 0xc0000201);
+	memcpy(sa, &v4, sizeof(v4));
+	*len = sizeof(v4);
+	clients[world.accepted].open = 1;
+	return FIRST + (int)world.accepted++;
+}
+
+static ssize_t
+fuzz_read(int fd, void *p, size_t n)
+{
+	struct client *c = client(fd);
+
+	if (n > c->len - c->at)
+		n = c->len - c->at;
+	if (n > world.limit)
+		n = world.limit;
+	if (c->at == c->len && (world.how & SLOW)) {	/* it stays, and says no more */
+		errno = EAGAIN;
+		return -1;
+	}
+	if (n > 0)
+		memcpy(p, c->in + c->at, n);
+	c->at += n;
+	return (ssize_t)n;
+}
+
+static ssize_t
+fuzz_write(int fd, const void *p, size_t n)
+{
+	const unsigned char *u = p;
+	struct client *c;
+	size_t i;
+
+	if (fd == STDERR_FILENO) {
+		check(n > 0 && u[n - 1] == '\n', "the log is whole lines");
+		for (i = 0; i < n; i++)
+			check(u[i] == '\n' ? i + 1 == n || u[i + 1] == '2' :
+			    u[i] >= ' ' && u[i] <= '~', "the log is ASCII and begins with a time");
+		return (ssize_t)n;
+	}
+	c = client(fd);
+	check(!c->shut, "nothing is written after shutdown()");
+	if (n > world.limit)
+		n = world.limit;
+	if (n == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	keep(&c->out, p, n);
+	return (ssize_t)n;
+}
+
+static int
+fuzz_close(int fd)
+{
+	client(fd)->open = 0;
+	return 0;
+}
+
+static int
+fuzz_shutdown(int fd)
+{
+	client(fd)->shut = 1;
+	return 0;
+}
+
+static int
+fuzz_fcntl(void)
+{
+	return 0;
+}
+
+static int
+fuzz_clock(struct timespec *ts)
+{
+	ts->tv_sec = 1800000000 + (time_t)(world.ms / 1000);
+	ts->tv_nsec = (long)(world.ms % 1000) * 1000000;
+	return 0;
+}
+
+static time_t
+fuzz_time(void)
+{
+	return 1800000000;
+}
+
+/* Who is ready: everybody, as far as the slice goes. At the end the master says stop. */
+static int
+fuzz_pselect(fd_set *r, fd_set *w, const struct timespec *ts)
+{
+	fd_set want_r = *r, want_w = *w;
+	size_t i, left = world.nclients - world.accepted;
+	int n = 0;
+
+	FD_ZERO(r);
+	FD_ZERO(w);
+	check(++world.turns < 1000000, "the loop comes to an end");
+	world.limit = world.slice ? world.slice[world.slice_at++ % SLICES] : 128;
+	if (world.limit >= 128 || world.turns > 5000)
+		world.limit = READ_MAX;
+	if (world.limit == 0) {
+		if (world.how & SLOW)
+			world.ms += 1500;
+		return 0;
+	}
+	if (FD_ISSET(LISTENER, &want_r) && left > 0) {
+		FD_SET(LISTENER, r);
+		n++;
+	}
+	for (i = 0; i < world.accepted; i++) {
+		struct client *c = &clients[i];
+		int fd = FIRST + (int)i;
+
+		left += (size_t)c->open;
+		check(c->open || (!FD_ISSET(fd, &want_r) && !FD_ISSET(fd, &want_w)),
+		    "no closed descriptor is waited for");
+		if (FD_ISSET(fd, &want_r) && (c->at < c->len || !(world.how & SLOW))) {
+			FD_SET(fd, r);
+			n++;
+		}
+		if (FD_ISSET(fd, &want_w)) {
+			FD_SET(fd, w);
+			n++;
+		}
+	}
+	if (left == 0 || ((world.how & STOP) && world.turns > 8)) {
+		FD_SET(MASTER, r);
+		world.ms += 10;
+		n++;
+	}
+	if (n == 0)
+		world.ms += ts ? ts->tv_sec * 1000 + ts->tv_nsec / 1000000 : 1000;
+	return n;
+}
+
+/* ---- the database ---- */
+
+struct db { struct db_mail *queue[CLIENTS]; int wait[CLIENTS]; size_t held[CLIENTS]; };
+static struct db stub;
+
+static void
+check_text(struct db_text t)
+{
+	const unsigned char *p = (const unsigned char *)t.ptr, *end = p + t.len;
+	unsigned long c;
+	int more;
+
+	while (p < end) {
+		c = *p++;
+		more = c < 0x80 ? 0 : c < 0xc2 || c > 0xf4 ? -1 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+		check(more != -1 && end - p >= more && c != 0, "text is UTF-8 without NUL");
+		c &= more ? 0x3fu >> more : 0x7f;
+		for (int i = 0; i < more; i++, p++) {
+			check((*p & 0xc0) == 0x80, "text is UTF-8");
+			c = c << 6 | (*p & 0x3f);
+		}
+		check((more < 2 || c >= (more == 2 ? 0x800ul : 0x10000ul)) && c < 0x110000 &&
+		    (c < 0xd800 || c > 0xdfff), "text is UTF-8 at its shortest");
+	}
+}
+
+static void
+keep_text(struct bytes *b, struct db_text t)
+{
+	check_text(t);
+	keep(b, &t.len, sizeof(t.len));
+	keep(b, t.ptr, t.len);
+}
+
+enum db_status
+db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
+{
+	struct session *s = (struct session *)(void *)((char *)m - offsetof(struct session, mail));
+	struct client *from = client(s->fd);
+	struct bytes *b = &from->mails;
+	const char *p = c->mail.ptr, *msg = p + s->tx.trace;
+	unsigned sum = 0;
+	size_t i;
+	int what;
+
+	from->stored++;
+	check(c->rows > 0 && c->rows <= (size_t)conf.num[GSMTP_MAX_RCPT], "GSMTP_MAX_RCPT");
+	check(c->mail.len - s->tx.trace <= (size_t)conf.num[GSMTP_MAX_SIZE], "GSMTP_MAX_SIZE");
+	check(s->tx.trace > 14 && memcmp(p, "Return-Path: <", 14) == 0, "Return-Path comes first");
+	for (i = 0; i < s->tx.trace; i++)
+		check(p[i] == '\r' ? p[i + 1] == '\n' : p[i] == '\n' ? i > 0 && p[i - 1] == '\r' &&
+		    (p + i + 1 == msg || p[i + 1] == '\t' ||
+		    memcmp(p + i + 1, "Received: ", 10) == 0) :
+		    p[i] == '\t' || ((unsigned char)p[i] >= ' ' && p[i] != 127),
+		    "trace fields are whole lines");
+	keep_text(b, c->from);
+	keep_text(b, c->subject);
+	keep_text(b, c->body);
+	keep_text(b, c->charset);
+	keep_text(b, c->content_type);
+	for (i = 0; i < c->rows; i++) {
+		keep_text(b, c->row[i].to);
+		keep_text(b, c->row[i].recipient);
+		keep_text(b, c->row[i].hash);
+		check(c->row[i].hash.len == 32, "a hash has 32 digits");
+	}
+	i = c->mail.len - s->tx.trace;
+	keep(b, &i, sizeof(i));
+	keep(b, msg, i);
+	while (i-- > 0)			/* what becomes of it depends on itself alone */
+		sum += (unsigned char)msg[i];
+	what = (int)(world.answers >> 2 * (sum % 4) & 3);
+	if ((world.how & AT_ONCE) && what != 0)
+		return what == 1 ? DB_TOO_BIG : DB_LOST;
+	i = (size_t)(s->fd - FIRST);
+	check(db->queue[i] == NULL, "one mail of a session at a time");
+	db->queue[i] = m;
+	db->wait[i] = world.slice ? what * 3 : 0;
+	db->held[i] = c->mail.len;
+	m->status = what == 1 ? DB_REFUSED : what == 2 ? DB_LOST : DB_STORED;
+	return DB_PENDING;
+}
+
+struct db_mail *
+db_done(struct db *db)
+{
+	struct db_mail *m;
+	int i;
+
+	for (i = 0; i < CLIENTS; i++)
+		if ((m = db->queue[i]) != NULL && db->wait[i]-- <= 0) {
+			db->queue[i] = NULL;
+			db->held[i] = 0;
+			return m;
+		}
+	return NULL;
+}
+
+size_t
+db_held(const struct db *db)
+{
+	return db->held[0] + db->held[1] + db->held[2] + db->held[3];
+}
+
+long
+db_timeout(const struct db *db)
+{
+	return db_held(db) ? 0 : -1;
+}
+
+size_t db_max_mail(const struct db *db) { (void)db; return world.how & TIGHT ? 3000 : SIZE_MAX; }
+unsigned long db_statements(const struct db *db) { (void)db; return 0; }
+int	db_fd(const struct db *db) { (void)db; return -1; }
+int	db_wants(const struct db *db) { (void)db; return 0; }
+void	db_run(struct db *db, int ready) { (void)db, (void)ready; }
+const char *db_news(struct db *db) { (void)db; return NULL; }
+struct db *db_new(const struct db_config *c) { (void)c; return &stub; }
+void	db_free(struct db *db) { (void)db; }
+int	db_check(const struct db_config *c, char *w, size_t n) { (void)c, (void)w; return n == 0; }
+
+/* ---- one input ---- */
+
+static void
+set(enum name name, const char *value)
+{
+	char why[200];
+
+	check(config_set(&conf, (int)name, value, "fuzz", why, sizeof(why)) == 0, why);
+}
+
+/* The first time: what main() and worker() prepare. */
+static void
+prepare(void)
+{
+	static struct listener listener = { LISTENER, NULL };
+	static struct mime_span hosts[] = { { "test.example", 12 }, { "*.sub.example", 13 } };
+	static struct network proxy;
+	char why[200];
+
+	if (board)
+		return;
+	setenv("GM_ALLOWED_HOSTS", "test.example", 1);
+	setenv("GSMTP_HOST_NAME", "mx.test.example", 1);
+	setenv("GSMTP_WORKERS", "1", 1);
+	check(config_load(&conf, why, sizeof(why)) == 0, why);
+	set(GSMTP_MAX_RCPT, "5");
+	set(GSMTP_TIMEOUT, "5");
+	set(GSMTP_MAX_SIZE, "5000");
+	board = board_new(1);
+	me = &board->slot[0];
+	me->alive = 1;
+	my_keys = (uint64_t *)(void *)&board->slot[1];
+	db = &stub;
+	listeners = &listener;
+	nlisteners = 1;
+	allowed = hosts;
+	nallowed = 2;
+	parse_network((struct mime_span){ "127.0.0.0/8", 11 }, &proxy);
+	proxies = &proxy;
+	nproxies = 1;
+	max_sessions = CLIENTS;
+}
+
+static void
+converse(const unsigned char *slices)
+{
+	size_t i;
+
+	world.slice = slices;
+	world.slice_at = world.turns = 0;
+	world.accepted = 0;
+	world.ms = 1000;
+	now = 1000;
+	stopping = 0;
+	next_id = 0;
+	accept_at = 0;
+	for (i = 0; i < CLIENTS; i++) {
+		clients[i].at = 0;
+		clients[i].shut = 0;
+		clients[i].stored = clients[i].out.len = clients[i].mails.len = 0;
+	}
+	worker_loop(MASTER, NULL);
+	log_flush();
+	check(nsessions == 0 || (world.how & (SLOW | STOP)), "every session ends");
+	for (i = 0; i < CLIENTS; i++)	/* what the end of the process would do */
+		if (clients[i].open)
+			session_close(sessions[FIRST + i]);
+	check(nsessions == 0 && npending == 0 && held == 0 && top == -1 && me->clients == 0,
+	    "all is given back");
+}
+
+static void
+check_replies(const struct client *c)
+{
+	const char *p = c->out.len ? c->out.p : "", *end = p + c->out.len, *line = p;
+
+	for (; p < end; p++) {
+		if (*p == '\n' && p > line && p[-1] == '\r') {
+			check(p + 1 - line <= REPLY_MAX, "a reply has 512 octets at most");
+			check(p - line > 4 && strchr("2345", line[0]) &&
+			    (line[3] == ' ' || line[3] == '-'), "a reply begins with its code");
+			line = p + 1;
+		} else
+			check((unsigned char)*p >= ' ' || p + 1 == end || (*p == '\r' &&
+			    p[1] == '\n'), "no control octet in a reply");
+	}
+	check(line == end || (world.how & (SLOW | STOP)), "replies are whole lines");
+}
+
+/* How often the octets occur, overlapping or not. */
+static size_t
+count(const struct client *c, const char *what, size_t n)
+{
+	size_t i, found = 0;
+
+	for (i = 0; i + n <= c->len; i++)
+		found += strncasecmp(c->in + i, what, n) == 0;
+	return found;
+}
+
+int
+LLVMFuzzerTestOneInput(const unsigned char *input, size_t size)
+{
+	static struct bytes out[CLIENTS], mails[CLIENTS];
+	const unsigned char *p = input + HEAD, *end = input + size, *next;
+	size_t i;
+
+	prepare();
+	if (size < HEAD || size > 100000)
+		return -1;
+	world.how = input[0];
+	world.answers = input[1];
+	set(GSMTP_CHECK_HEADER, world.how & CHECK ? "1" : "0");
+	set(GM_PRIMARY_MAIL_HOST, world.how & PRIMARY ? "primary.example" : "");
+	set(GSMTP_VERBOSE, world.how & VERBOSE ? "1" : "0");
+	set(GSMTP_MAX_MEMORY, world.how & TIGHT ? "65536" : "1000000");
+	set(MAX_SMTP_CLIENTS, world.how & TIGHT ? "3" : "100");
+	set(GSMTP_MAX_CLIENTS_PER_IP, world.how & TIGHT ? "2" : "100");
+	for (world.nclients = 0; world.nclients < CLIENTS; p = next + 2) {
+		next = p;
+		while (next < end && (next[0] != 255 || next + 1 == end || next[1] != 255))
+			next++;
+		clients[world.nclients].in = (const char *)p;
+		clients[world.nclients++].len = (size_t)(next - p);
+		if (next == end)
+			break;
+	}
+	converse(input + 2);
+	for (i = 0; i < world.nclients; i++) {
+		struct client *c = &clients[i];
+
+		check_replies(c);
+		check(c->stored <= count(c, "\r\n.\r\n", 5) + count(c, "BDAT", 4),
+		    "no more mails than ends of data");
+		out[i].len = mails[i].len = 0;
+		keep(&out[i], c->out.p, c->out.len);
+		keep(&mails[i], c->mails.p, c->mails.len);
+	}
+	if (world.how & (SLOW | STOP | TIGHT))
+		return 0;
+	converse(NULL);
+	for (i = 0; i < world.nclients; i++) {
+		struct client *c = &clients[i];
+
+		check(equal(&c->out, &out[i]), "replies do not depend on slices");
+		check(equal(&c->mails, &mails[i]), "mails do not depend on slices");
+	}
+	return 0;
+}
+
+#ifdef STANDALONE
+int
+main(int argc, char **argv)
+{
+	static unsigned char input[100000];
+	size_t n;
+	int i;
+
+	for (i = 1; i < argc; i++) {
+		FILE *f = fopen(argv[i], "rb");
+
+		check(f != NULL, argv[i]);
+		n = fread(input, 1, sizeof(input), f);
+		fclose(f);
+		LLVMFuzzerTestOneInput(input, n);
+	}
+	printf("%d passed, 0 failed\n", argc - 1);
+	return 0;
+}
+#endif
