@@ -214,7 +214,7 @@ def received_one_recipient_only(db):
     deliver(c)
     traces = [r["trace"] for r in db.mails()]
     ok("for <...>", b"for <b@test.example>" in traces[0], traces)
-    ok("no word of the others", not any(b"secret" in t for t in traces[1:3]), traces)
+    ok("no word of the others", not any(b"for <" in t for t in traces[1:3]), traces)
     ok("with ESMTP, with SMTP", b"with ESMTP " in traces[0] and b"with SMTP " in traces[3]
        and b"from old.example " in traces[3], traces)
     c.close()
