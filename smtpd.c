@@ -232,10 +232,9 @@ log_flush(void)
 
 	if (log_len == 0)
 		return;
-	if (log_fd != -1)
-		n = write(log_fd, log_buf, log_len);
-	if (conf.num[GSMTP_VERBOSE] || log_fd == -1)
-		n = write(STDERR_FILENO, log_buf, log_len);
+	n = write(log_fd == -1 ? STDERR_FILENO : log_fd, log_buf, log_len);
+	if (conf.num[GSMTP_VERBOSE] && log_fd != -1)
+		n = write(STDOUT_FILENO, log_buf, log_len);
 	(void)n;
 	log_len = 0;
 }
