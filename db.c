@@ -131,10 +131,10 @@ struct db {
 
 /*
  * What the server's errors mean. AGAIN and ELSEWHERE: nothing was stored, the
- * mails stay and are sent again. ROW: find the mail that is to blame. MEND and
- * all others: the mails are DB_LOST at once.
+ * mails stay and are sent again. ROW: find the mail that is to blame. LATER,
+ * MEND (by an operator) and all others: the mails are DB_LOST at once.
  */
-enum verdict { MEND, AGAIN, ELSEWHERE, ROW };
+enum verdict { MEND, LATER, AGAIN, ELSEWHERE, ROW };
 
 #define DISK "the server's disk or tablespace is full"
 #define LOGIN "check MYSQL_USER and MYSQL_PASS"
@@ -152,12 +152,14 @@ static const struct known {
 	{ 1130, MEND, "the server does not let this host in: " LOGIN },
 	{ 1049, MEND, "CREATE DATABASE, or check MYSQL_DB" },
 	{ 1046, MEND, "check MYSQL_DB" },
+	/* Oracle's library, connecting without blocking, for 1044, 1049 and their like. */
+	{ 2000, MEND, "check MYSQL_DB, the GRANT to MYSQL_USER, the limits of the server" },
 	{ 1146, MEND, SCHEMA ", or check GM_MAIL_TABLE" },
 	{ 1142, MEND, GRANT }, { 1143, MEND, GRANT },
 	{ 1048, MEND, SCHEMA }, { 1054, MEND, SCHEMA }, { 1136, MEND, SCHEMA },
 	{ 1364, MEND, "give the column a DEFAULT: only the twelve of schema.sql are written" },
 	{ 167, MEND, USED_UP }, { 1467, MEND, USED_UP },
-	{ 1205, AGAIN, "" },	/* lock wait timeout */
+	{ 1205, LATER, "" },	/* a lock, for as long as set_up() allows */
 	{ 1213, AGAIN, "" },	/* deadlock; Galera: a conflict with another node */
 	{ 1206, AGAIN, "" },	/* no memory for locks */
 	{ 1317, AGAIN, "" },	/* KILL QUERY */
@@ -528,6 +530,7 @@ settle(struct db *db, size_t n, enum db_status status)
 	}
 	if (b->mail)
 		return;
+	db->clear |= b->piece > 0;
 	db->first = b->next;
 	db->held -= b->len;
 	batch_free(db, b);
@@ -618,18 +621,21 @@ wants(const struct db *db)
 
 #define POLL_MS -1
 
-#else	/* Oracle's: it waits for no one thing and has no timeout, so it is asked again */
-
+#else
+/*
+ * Oracle's does not say what it waits for: room, where there is none, else an
+ * answer. What that misses a timer finds.
+ */
 static int
 step(struct db *db, int ready)
 {
 	const struct db_config *c = &db->conf;
 	const struct host *h = &db->host[db->at];
 	enum net_async_status status = NET_ASYNC_COMPLETE;
+	struct pollfd p;
 
 	(void)ready;
 	db->begun = 1;
-	db->waits = 0;
 	switch (db->call) {
 	case CONNECT:
 		status = mysql_real_connect_nonblocking(db->my, h->name,
@@ -645,11 +651,21 @@ step(struct db *db, int ready)
 	case NONE:
 		return 1;
 	}
-	if (status == NET_ASYNC_NOT_READY)
+	if (status == NET_ASYNC_NOT_READY) {
+		p.fd = descriptor(db);
+		p.events = POLLOUT;
+		db->waits = p.fd != -1 && poll(&p, 1, 0) == 1 ? DB_READ : DB_WRITE;
 		return 0;
+	}
 	db->failed = status == NET_ASYNC_ERROR || (db->call == RESULT && db->result == NULL);
 	db->call = NONE;
 	return 1;
+}
+
+static int
+wants(const struct db *db)
+{
+	return db->waits;
 }
 
 #define POLL_MS 20
@@ -798,6 +814,8 @@ send_next(struct db *db)
 	size_t n, i, len;
 	char *start;
 
+	db->until = db->now + (db->conf.timeout * 1000LL < FLIGHT_MS ?
+	    db->conf.timeout * 1000LL : FLIGHT_MS);
 	if (db->clear) {
 		db->state = CLEARING;
 		query(db, "SET @m=NULL,@b=NULL", 19);
@@ -836,8 +854,6 @@ send_next(struct db *db)
 		return send_next(db);
 	}
 	db->state = STORING;
-	db->until = db->now + (db->conf.timeout * 1000LL < FLIGHT_MS ?
-	    db->conf.timeout * 1000LL : FLIGHT_MS);
 	if (db->until < b->mail->deadline)
 		db->until = b->mail->deadline;
 	query(db, start, len);
@@ -901,11 +917,11 @@ statement_done(struct db *db)
 		return;
 	}
 	db->state = IDLE;
-	if (b->pieces > 0 && ++b->piece < b->pieces) {
+	if (b->pieces > 0) {
 		b->at += sizeof(db->sql_len) + db->sql_len;
-		return;
+		if (++b->piece < b->pieces)
+			return;
 	}
-	db->clear = b->pieces > 0;
 	if (rows != db->rows) {
 		news(db, 1, "database %s: %llu rows stored instead of %zu", db->host[db->at].text, rows,
 		    db->rows);
