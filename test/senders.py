@@ -6,7 +6,6 @@ other in a chroot of their own (debootstrap, as root, kept in test/.run for the 
 of the host is touched. `senders.py exim curl' runs these alone.
 """
 import os
-import re
 import shutil
 import smtplib
 import subprocess

@@ -12,8 +12,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from live import (DIR, ROOT, Client, Database, Postfix, Server, done, ok, port, same, session,
-                  start, stop, wait)
+from live import DIR, ROOT, Client, Database, Postfix, Server, done, ok, port, same, session, wait
 
 MAIL = b"From: a@client.example\r\nTo: b@test.example\r\nSubject: tls\r\n\r\nbody\r\n"
 
