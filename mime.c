@@ -25,6 +25,7 @@
 struct out {
 	char *ptr;
 	size_t len, cap;		/* cap: without the final NUL */
+	int line;			/* unfold: no CR, no LF, blanks for tabs */
 	int full;			/* takes no more: there is no room, or something was seen */
 };
 
@@ -135,7 +136,7 @@ is_text(const char *p, size_t n)
 
 /* Adds whole characters; once they do not fit, no more is taken. */
 static void
-put(struct out *o, const char *p, size_t n)
+put_text(struct out *o, const char *p, size_t n)
 {
 	if (o->full || n == 0)
 		return;
@@ -152,6 +153,24 @@ put(struct out *o, const char *p, size_t n)
 	o->len += n;
 }
 
+static void
+put(struct out *o, const char *p, size_t n)
+{
+	size_t k;
+
+	if (o->len == 0 && n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0)
+		p += 3, n -= 3;		/* a byte-order mark is no text */
+	while (o->line && n > 0) {
+		for (k = 0; k < n && p[k] != '\r' && p[k] != '\n' && p[k] != '\t'; k++)
+			;
+		put_text(o, p, k);
+		if (k < n)
+			put_text(o, " ", p[k++] == '\t');
+		p += k, n -= k;
+	}
+	put_text(o, p, n);
+}
+
 static size_t
 finish(struct out *o)
 {
@@ -165,6 +184,7 @@ finish(struct out *o)
  * What mailers call a charset, between spaces, and what iconv calls what they
  * mean: the labels as browsers read them (WHATWG Encoding Standard 4.2), and
  * some more. Of two names the first is better and not everywhere to be had.
+ * One letter before them stands for a seven-bit form, see conv_shift().
  */
 static const struct { const char *labels, *name; } charsets[] = {
 	{ " utf-8 utf8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8 utf_8 utf8mb4 ",
@@ -210,10 +230,10 @@ static const struct { const char *labels, *name; } charsets[] = {
 	{ " shift_jis shift-jis sjis x-sjis ms_kanji csshiftjis windows-31j ms932 cp932 ",
 	  "CP932 SHIFT_JIS" },
 	{ " euc-jp x-euc-jp eucjp cseucpkdfmtjapanese ", "EUC-JP-MS EUC-JP" },
-	{ " iso-2022-jp csiso2022jp ", "ISO-2022-JP" },
+	{ " iso-2022-jp csiso2022jp ", "J EUC-JP-MS EUC-JP" },
 	{ " euc-kr euckr cseuckr ks_c_5601-1987 ks_c_5601-1989 ksc5601 ksc_5601 csksc56011987 korean "
 	  "iso-ir-149 windows-949 cp949 ms949 uhc ", "CP949 EUC-KR" },
-	{ " iso-2022-kr csiso2022kr ", "ISO-2022-KR" }, { " hz-gb-2312 hz ", "HZ" },
+	{ " iso-2022-kr csiso2022kr ", "K CP949 EUC-KR" }, { " hz-gb-2312 hz ", "H GB18030" },
 	{ " utf-7 unicode-1-1-utf-7 csunicode11utf7 x-unicode-2-0-utf-7 ", "UTF-7" },
 	{ " utf-16 unicode ucs-2 iso-10646-ucs-2 csunicode utf-16le ", "UTF-16LE" },
 	{ " utf-16be unicodefffe ", "UTF-16BE" },
@@ -240,6 +260,9 @@ struct conv {
 	char hold[16];			/* a character that is not whole yet */
 	size_t held;
 	int invalid;
+	char shift, set, third;		/* which seven-bit form, and what it has shifted to */
+	char esc[4];			/* an escape sequence that is not whole yet */
+	size_t escaped;
 };
 
 /* The label without quotes, blanks and what follows them; "" where it cannot be one. */
@@ -284,6 +307,10 @@ conv_open(struct conv *c, const char *charset, size_t len, const char *first, si
 		    memcmp(first, "\xff\xfe", 2) == 0 ? "UTF-16LE" : names;
 	if (strncmp(names, "UTF-32", 6) == 0 && n >= 4)
 		names = memcmp(first, "\0\0\xfe\xff", 4) == 0 ? "UTF-32BE" : names;
+	if (*names && names[1] == ' ') {
+		c->shift = *names;
+		names += 2;
+	}
 	if (strcmp(names, "UTF-8") == 0)
 		c->kind = UTF8;
 	else if (strcmp(names, "CP1252") == 0)
@@ -395,9 +422,9 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 	}
 }
 
-/* Converts a piece; a character that its end cuts off waits for the next. */
+/* Converts octets; a character that their end cuts off waits for the next. */
 static void
-conv_add(struct conv *c, const char *p, size_t n)
+conv_octets(struct conv *c, const char *p, size_t n)
 {
 	char join[2 * sizeof(c->hold)];
 	size_t k, had;
@@ -416,8 +443,6 @@ conv_add(struct conv *c, const char *p, size_t n)
 			conv_iconv(c, join, had + k);
 		else
 			conv_utf8(c, join, had + k);
-		if (c->held == had + k && c->kind == ICONV && k == 0)
-			break;
 	}
 	if (n == 0)
 		return;
@@ -427,6 +452,81 @@ conv_add(struct conv *c, const char *p, size_t n)
 		conv_cp1252(c, p, n);
 	else
 		conv_utf8(c, p, n);
+}
+
+/* An escape sequence's next octet: 1 where it is whole now, with its effect on set. */
+static int
+take_escape(struct conv *c, char u)
+{
+	static const struct { char shift, set; const char *esc; } known[] = {
+		{ 'J', 0, "\033(B" }, { 'J', 0, "\033(J" }, { 'J', 0, "\033(H" }, { 'J', 'k', "\033(I" },
+		{ 'J', 'd', "\033$@" }, { 'J', 'd', "\033$B" }, { 'J', 'd', "\033$(B" },
+		{ 'J', 's', "\033$(D" }, { 'K', 0, "\033$)C" },
+		{ 'H', 'd', "~{" }, { 'H', 0, "~}" }, { 'H', 0, "~\n" }
+	};
+	size_t i;
+
+	c->esc[c->escaped++] = u;
+	for (i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (known[i].shift == c->shift && strlen(known[i].esc) == c->escaped &&
+		    memcmp(known[i].esc, c->esc, c->escaped) == 0) {
+			c->set = known[i].set;
+			return 1;
+		}
+	return c->escaped == sizeof(c->esc) || (c->shift == 'H' && c->escaped == 2);
+}
+
+/*
+ * ISO-2022-JP (RFC 1468), ISO-2022-KR (RFC 1557) and HZ (RFC 1843) are the EUC
+ * charsets of their countries with shifts in place of the eighth bit. iconv()
+ * is given the latter: it knows more characters, and no state is lost between
+ * two encoded-words. Each line begins in ASCII.
+ */
+static void
+conv_shift(struct conv *c, const char *p, size_t n)
+{
+	char buf[PIECE];
+	size_t i, k = 0;
+
+	for (i = 0; i < n; i++) {
+		char u = p[i];
+
+		if (k > sizeof(buf) - 4) {
+			conv_octets(c, buf, k);
+			k = 0;
+		}
+		if (c->escaped > 0 || u == (c->shift == 'H' ? '~' : '\033')) {
+			if (take_escape(c, u)) {
+				c->escaped = 0;
+				if (c->esc[0] == '~' && u == '~')
+					buf[k++] = '~';
+			}
+			continue;
+		}
+		if (c->shift == 'K' && (u == '\016' || u == '\017')) {
+			c->set = u == '\016' ? 'd' : 0;
+			continue;
+		}
+		if (u == '\n')
+			c->set = 0;
+		if (c->set == 'k' && u > ' ')
+			buf[k++] = (char)0x8e;
+		if (c->set == 's' && u > ' ' && !c->third)
+			buf[k++] = (char)0x8f;
+		c->third = c->set == 's' && u > ' ' && !c->third;
+		buf[k++] = c->set && u > ' ' ? (char)(u | 0x80) : u;
+	}
+	conv_octets(c, buf, k);
+}
+
+/* Converts a piece of text. */
+static void
+conv_add(struct conv *c, const char *p, size_t n)
+{
+	if (c->shift && c->kind == ICONV)
+		conv_shift(c, p, n);
+	else
+		conv_octets(c, p, n);
 }
 
 /* The end of a text: what is still held is no character. */
@@ -674,7 +774,7 @@ convert_octets(const char *p, size_t n, struct out *o)
 size_t
 mime_utf8(struct mime_span octets, char *dst, size_t cap)
 {
-	struct out o = { dst, 0, cap - 1, 0 };
+	struct out o = { dst, 0, cap - 1, 0, 0 };
 
 	convert_octets(octets.ptr, octets.len, &o);
 	return finish(&o);
@@ -803,11 +903,13 @@ mime_next_field(struct mime_span *h, struct mime_span *name, struct mime_span *v
 int
 mime_field(struct mime_span header, const char *name, struct mime_span *value)
 {
-	struct mime_span n;
+	struct mime_span n, v;
 
-	while (mime_next_field(&header, &n, value))
-		if (mime_is(n, name))
+	while (mime_next_field(&header, &n, &v))
+		if (mime_is(n, name)) {
+			*value = v;
 			return 1;
+		}
 	return 0;
 }
 
@@ -915,7 +1017,7 @@ is_section(struct mime_span name, const char *want, int at, int *whole, int *per
 size_t
 mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 {
-	struct out o = { dst, 0, cap - 1, 0 };
+	struct out o = { dst, 0, cap - 1, 0, 0 };
 	struct mime_span in, n, v;
 	char octets[2048], charset[LABEL_MAX] = "";
 	struct decoder d = { { octets, 0 }, MIME_IDENTITY, 0, 0, 0, NULL, 0 };
@@ -1040,11 +1142,10 @@ put_run(struct out *o, const char *p, const char *end)
 size_t
 mime_words(struct mime_span value, char *dst, size_t cap)
 {
-	struct out o = { dst, 0, cap - 1, 0 };
+	struct out o = { dst, 0, cap - 1, 1, 0 };
 	struct mime_span v = trim(value);
 	const char *p = v.ptr, *end = p + v.len, *text = p;
 	struct word w;
-	size_t i, n = 0;
 	int none = 0;
 
 	while (!o.full && (p = memchr(p, '=', (size_t)(end - p))) != NULL) {
@@ -1056,12 +1157,8 @@ mime_words(struct mime_span value, char *dst, size_t cap)
 		text = p = put_run(&o, p, end);
 	}
 	convert_octets(text, (size_t)(end - text), &o);
-	for (i = 0; i < o.len; i++)	/* one line, whatever was folded or encoded */
-		if (dst[i] != '\r' && dst[i] != '\n')
-			dst[n++] = dst[i] == '\t' ? ' ' : dst[i];
-	while (n > 0 && dst[n - 1] == ' ')
-		n--;
-	o.len = n;
+	while (o.len > 0 && dst[o.len - 1] == ' ')
+		o.len--;
 	return finish(&o);
 }
 
@@ -1340,11 +1437,9 @@ part_text(const struct mime_part *p, struct out *o)
 size_t
 mime_text(const struct mime_part *p, char *dst, size_t cap)
 {
-	struct out o = { dst, 0, cap - 1, 0 };
+	struct out o = { dst, 0, cap - 1, 0, 0 };
 
 	part_text(p, &o);
-	if (o.len >= 3 && memcmp(dst, "\xef\xbb\xbf", 3) == 0)	/* a BOM is no text */
-		memmove(dst, dst + 3, o.len -= 3);
 	return finish(&o);
 }
 
@@ -1361,7 +1456,7 @@ mime_body(const char *msg, size_t len, struct mime_part *best)
 	mime_start(&w, msg, len);
 	/* Rank: 4 HTML with text, 3 plain with text, 2 blank HTML, 1 blank plain, 0 none. */
 	while (found < 4 && mime_next(&w, &p)) {
-		struct out look = { NULL, 0, 0, 0 };
+		struct out look = { NULL, 0, 0, 0, 0 };
 
 		rank = p.attachment ? 0 : strcmp(p.type, "text/html") == 0 ? 2 :
 		    strcmp(p.type, "text/plain") == 0 ? 1 : 0;

@@ -1,0 +1,394 @@
+/*
+ * What mime.c makes of octets, rule by rule. Each case is run three times: with
+ * room to spare, with outputs that fit exactly, and with one octet too few,
+ * which must give the same text cut between characters.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../mime.h"
+
+static int passed, failed;
+
+static struct mime_span
+span(const char *s)
+{
+	struct mime_span v = { s, strlen(s) };
+
+	return v;
+}
+
+static void
+report(int good, const char *what, const char *in, const char *got, const char *want)
+{
+	if (good) {
+		passed++;
+		return;
+	}
+	failed++;
+	printf("FAIL %s\n  of   %.300s\n  got  %s\n  want %s\n", what, in, got, want);
+}
+
+/* ---- functions from text to text ---- */
+
+enum how { WORDS, ADDRESS, ADDRESSES, PARAM, OCTETS, SUBJECT, FROM, BODY, TYPE, CHARSET, TEXT };
+
+/* BODY and what follows take a message; a leading "\n" in the case stands for its header's end. */
+static size_t
+run(enum how how, struct mime_span in, const char *arg, char *dst, size_t cap)
+{
+	struct mime_span v = { "", 0 };
+	struct mime_part part;
+	char one[512];
+	size_t n = 0;
+
+	*dst = '\0';
+	switch (how) {
+	case WORDS:
+		return mime_words(in, dst, cap);
+	case OCTETS:
+		return mime_utf8(in, dst, cap);
+	case PARAM:
+		return mime_param(in, arg, dst, cap);
+	case ADDRESS:
+		mime_address(&in, dst, cap);
+		return strlen(dst);
+	case ADDRESSES:
+		while (mime_address(&in, one, sizeof(one))) {
+			if (n + strlen(one) + 2 > cap)
+				break;
+			n += (size_t)sprintf(dst + n, "%s|", one);
+		}
+		return n;
+	case SUBJECT:
+	case FROM:
+		mime_field(mime_header(in.ptr, in.len), how == FROM ? "from" : "subject", &v);
+		return how == FROM ? (mime_address(&v, dst, cap), strlen(dst)) :
+		    mime_words(v, dst, cap);
+	case TYPE:
+	case CHARSET:
+		mime_body(in.ptr, in.len, &part);
+		v = span(how == TYPE ? part.type : part.charset);
+		return mime_utf8(v, dst, cap);
+	default:
+		mime_body(in.ptr, in.len, &part);
+		return mime_text(&part, dst, cap);
+	}
+}
+
+static void
+check(enum how how, const char *what, struct mime_span in, const char *arg, const char *want)
+{
+	char big[20000], *dst;
+	size_t n = run(how, in, arg, big, sizeof(big)), k, len = strlen(want);
+
+	report(n == len && memcmp(big, want, len + 1) == 0, what, in.ptr, big, want);
+	if (n != len || how == ADDRESSES)
+		return;
+	dst = malloc(len + 1);		/* blocks of their own: the sanitizers see one octet more */
+	report(run(how, in, arg, dst, len + 1) == len && memcmp(dst, want, len + 1) == 0,
+	    "the same, fitting exactly", in.ptr, dst, want);
+	free(dst);
+	if (len == 0)
+		return;
+	dst = malloc(len);
+	n = run(how, in, arg, dst, len);
+	for (k = len - 1; k > 0 && (want[k] & 0xc0) == 0x80; k--)
+		;
+	/* A subject that is cut may lose blanks at the cut as well. */
+	report(n <= k && k - n < 8 && memcmp(dst, want, n) == 0 && dst[n] == '\0',
+	    "the same, an octet too small", in.ptr, dst, want);
+	free(dst);
+}
+
+static const struct { enum how how; const char *what, *in, *arg, *want; } cases[] = {
+	/* RFC 5322 2.2: fields */
+	{ SUBJECT, "unfolded", "Subject: a\r\n b\r\n\tc\r\n\r\nx", 0, "a b c" },
+	{ SUBJECT, "blanks before the colon", "Subject \t: a\r\n\r\n", 0, "a" },
+	{ SUBJECT, "mixed case", "sUBJECT:a\r\n\r\n", 0, "a" },
+	{ SUBJECT, "the first of two", "Subject: a\r\nSubject: b\r\n\r\n", 0, "a" },
+	{ SUBJECT, "bare LF", "X: y\nSubject: a\n b\n\nbody", 0, "a b" },
+	{ SUBJECT, "not below the header", "X: y\r\n\r\nSubject: a\r\n", 0, "" },
+	{ SUBJECT, "header only", "Subject: a", 0, "a" },
+	{ SUBJECT, "an mbox line before it", "From x Mon Nov 23\r\nSubject: a\r\n\r\n", 0, "a" },
+	{ SUBJECT, "a broken line within the header", "X: y\r\nbroken line\r\nSubject: a\r\n\r\n", 0, "a" },
+	{ SUBJECT, "8-bit that is UTF-8", "Subject: \xc3\xbc\r\n\r\n", 0, "\xc3\xbc" },
+	{ SUBJECT, "8-bit that is not", "Subject: \xfc \x80\r\n\r\n", 0, "\xc3\xbc \xe2\x82\xac" },
+	{ BODY, "the separator is missing", "Subject: a\r\nthis is text\r\nmore", 0, "this is text\r\nmore" },
+	{ BODY, "empty message", "", 0, "" },
+	{ BODY, "no header", "\r\nbody", 0, "body" },
+	{ BODY, "only LF", "A: b\n\nbody\n", 0, "body\n" },
+
+	/* RFC 2047: encoded-words */
+	{ WORDS, "plain", "  a b ", 0, "a b" },
+	{ WORDS, "Q", "=?iso-8859-1?Q?a=E4_=3F?=", 0, "a\xc3\xa4 ?" },
+	{ WORDS, "B", "=?UTF-8?B?w6Q=?=", 0, "\xc3\xa4" },
+	{ WORDS, "B without padding", "=?utf-8?b?w6Q?=", 0, "\xc3\xa4" },
+	{ WORDS, "adjacent ones are joined (6.2)", "=?utf-8?q?a?=\r\n =?utf-8?q?b?= c", 0, "ab c" },
+	{ WORDS, "of other charsets too", "=?utf-8?q?a?= =?iso-8859-1?q?=E4?=", 0, "a\xc3\xa4" },
+	{ WORDS, "a character split across two", "=?utf-8?q?=C3?= =?utf-8?q?=A4?=", 0, "\xc3\xa4" },
+	{ WORDS, "a shift state split across two",
+	  "=?ISO-2022-JP?B?GyRCJCI=?= =?ISO-2022-JP?B?JCQbKEI=?=", 0, "\xe3\x81\x82\xe3\x81\x84" },
+	{ WORDS, "GB18030 split across two", "=?gb2312?Q?=C4?= =?gb2312?Q?=E3?=", 0, "\xe4\xbd\xa0" },
+	{ WORDS, "with a language (RFC 2231 5)", "=?us-ascii*en-us?Q?hi?=", 0, "hi" },
+	{ WORDS, "within a word", "a=?utf-8?q?b?=c", 0, "abc" },
+	{ WORDS, "within quotes", "\"=?utf-8?q?b?=\"", 0, "\"b\"" },
+	{ WORDS, "Q with blanks and a fold", "=?utf-8?Q?a b\r\n c?=", 0, "a b c" },
+	{ WORDS, "Q with a bare =", "=?utf-8?Q?a=b=?=", 0, "a=b=" },
+	{ WORDS, "Q with a ? that is not encoded", "=?utf-8?Q?a?=3F?=", 0, "a??" },
+	{ WORDS, "lower-case hex", "=?utf-8?Q?=c3=a4?=", 0, "\xc3\xa4" },
+	{ WORDS, "unknown charset, UTF-8", "=?nobody?Q?=C3=A4?=", 0, "\xc3\xa4" },
+	{ WORDS, "unknown charset, not UTF-8", "=?nobody?Q?=E4?=", 0, "\xc3\xa4" },
+	{ WORDS, "never closed", "=?utf-8?Q?abc", 0, "=?utf-8?Q?abc" },
+	{ WORDS, "no such encoding", "=?utf-8?X?abc?=", 0, "=?utf-8?X?abc?=" },
+	{ WORDS, "empty", "=?utf-8?Q?\?= a", 0, " a" },
+	{ WORDS, "a newline in it is not one outside", "=?utf-8?Q?a=0D=0Ab?=", 0, "ab" },
+	{ WORDS, "a NUL in it", "=?utf-8?Q?a=00b?=", 0, "ab" },
+	{ WORDS, "invalid octets", "=?utf-8?Q?a=FFb?=", 0, "a\xef\xbf\xbd" "b" },
+	{ WORDS, "koi8-r", "=?koi8-r?B?8NLJ18XU?=", 0,
+	  "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82" },
+
+	/* RFC 5322 3.4 and 4.4: addresses */
+	{ ADDRESS, "bare", " a@b.c ", 0, "a@b.c" },
+	{ ADDRESS, "with a name", "A B <a@b.c>", 0, "a@b.c" },
+	{ ADDRESS, "with a quoted name", "\"B, A <x@y>\" <a@b.c>", 0, "a@b.c" },
+	{ ADDRESS, "comments", "(x (y)) a@b.c (A B)", 0, "a@b.c" },
+	{ ADDRESS, "quoted local part", "<\"a@b, c\"@d.e>", 0, "\"a@b, c\"@d.e" },
+	{ ADDRESS, "quoted pair in it", "\"a\\\"b\"@d.e", 0, "\"a\\\"b\"@d.e" },
+	{ ADDRESS, "a route", "<@x,@y:a@b.c>", 0, "a@b.c" },
+	{ ADDRESS, "blanks around @ and .", "a . x @ b . c", 0, "a.x@b.c" },
+	{ ADDRESS, "domain literal", "a@[IPv6:::1]", 0, "a@[IPv6:::1]" },
+	{ ADDRESS, "doubled brackets", "<<a@b.c>>", 0, "a@b.c" },
+	{ ADDRESS, "no closing bracket", "A <a@b.c", 0, "a@b.c" },
+	{ ADDRESS, "a name in place of quotes", "a@b.c <d@e.f>", 0, "d@e.f" },
+	{ ADDRESS, "two without a comma", "a@b.c d@e.f", 0, "a@b.c" },
+	{ ADDRESS, "a quote never closed", "\"A B <a@b.c>", 0, "a@b.c" },
+	{ ADDRESS, "a comment never closed", "A (B <a@b.c>", 0, "a@b.c" },
+	{ ADDRESS, "IDN", "<\xc3\xa4@b\xc3\xbc.c>", 0, "\xc3\xa4@b\xc3\xbc.c" },
+	{ ADDRESS, "folded", "A\r\n B\r\n <a@b.c>", 0, "a@b.c" },
+	{ ADDRESSES, "several", "a@b, C <d@e>,, f@g", 0, "a@b|d@e|f@g|" },
+	{ ADDRESSES, "a group", "Friends: a@b, <c@d>; e@f", 0, "a@b|c@d|e@f|" },
+	{ ADDRESSES, "an empty group", "undisclosed-recipients:;", 0, "" },
+	{ ADDRESSES, "nothing", " , ,", 0, "" },
+	{ FROM, "folded field", "From:\r\n A <a@b.c>\r\n\r\n", 0, "a@b.c" },
+
+	/* RFC 2045 5.1, RFC 2231: parameters */
+	{ PARAM, "token", "text/plain; charset=utf-8", "charset", "utf-8" },
+	{ PARAM, "quoted", "a/b; x=\"c;d\"; Charset = \"utf\\-8\"", "charset", "utf-8" },
+	{ PARAM, "the first counts", "a/b; c=1; c=2", "c", "1" },
+	{ PARAM, "a comment", "a/b; c=1 (comment); d=2", "c", "1" },
+	{ PARAM, "a comment before it", "a/b; (x;c=3) c=1", "c", "1" },
+	{ PARAM, "folded", "a/b;\r\n\tc=1", "c", "1" },
+	{ PARAM, "a stray ;", "a/b;; c=1;", "c", "1" },
+	{ PARAM, "a quote never closed", "a/b; c=\"1", "c", "1" },
+	{ PARAM, "blanks in a token", "a/b; name=a b.txt; x=y", "name", "a b.txt" },
+	{ PARAM, "not another's end", "a/b; xc=1; c=2", "c", "2" },
+	{ PARAM, "none", "a/b", "c", "" },
+	{ PARAM, "continued (RFC 2231 3)", "a/b; c*0=ab; c*1=cd", "c", "abcd" },
+	{ PARAM, "in any order", "a/b; c*1=cd; c*0=ab", "c", "abcd" },
+	{ PARAM, "with a charset (4)", "a/b; c*=iso-8859-1'de'%E4x", "c", "\xc3\xa4x" },
+	{ PARAM, "both (4.1)", "a/b; c*0*=utf-8''%C3; c*1*=%A4; c*2=\"%\"", "c", "\xc3\xa4%" },
+
+	/* RFC 2046: parts, and the rule for the body */
+	{ BODY, "not MIME", "Subject: a\r\n\r\nbody\r\n", 0, "body\r\n" },
+	{ BODY, "HTML before plain text", "Content-Type: multipart/alternative; boundary=b\r\n\r\n"
+	  "--b\r\n\r\nplain\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>html\r\n--b--\r\n", 0, "<p>html" },
+	{ BODY, "blank HTML does not count", "Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+	  "--b\r\nContent-Type: text/html\r\n\r\n \xc2\xa0\r\n--b\r\n\r\nplain\r\n--b--", 0, "plain" },
+	{ BODY, "nor does an attachment", "Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+	  "--b\r\nContent-Disposition: ATTACHMENT\r\n\r\nno\r\n--b\r\n\r\nyes\r\n--b--", 0, "yes" },
+	{ BODY, "an inline one does", "Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+	  "--b\r\nContent-Disposition: inline; filename=x\r\n\r\nyes\r\n--b--", 0, "yes" },
+	{ BODY, "nor does a forwarded message", "Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+	  "--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nno\r\n--b\r\n\r\nyes\r\n--b--", 0,
+	  "yes" },
+	{ BODY, "none", "Content-Type: image/png\r\n\r\nx", 0, "" },
+	{ BODY, "preamble and epilogue", "Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\npre\r\n"
+	  "--b\r\n\r\nyes\r\n--b--\r\npost", 0, "yes" },
+	{ BODY, "nested", "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n"
+	  "Content-Type: multipart/related; boundary=i\r\n\r\n--i\r\nContent-Type: text/html\r\n\r\nyes\r\n"
+	  "--i--\r\n--o\r\nContent-Type: text/html\r\n\r\nno\r\n--o--\r\n", 0, "yes" },
+	{ BODY, "the inner one is never closed", "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n"
+	  "Content-Type: multipart/related; boundary=i\r\n\r\n--i\r\n\r\nplain\r\n--o\r\n"
+	  "Content-Type: text/html\r\n\r\nyes\r\n--o--\r\n", 0, "yes" },
+	{ BODY, "boundaries that begin alike", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+	  "Content-Type: multipart/mixed; boundary=bb\r\n\r\n--bb\r\n\r\none\r\n--bb--\r\n--b--\r\n", 0, "one" },
+	{ BODY, "blanks after a boundary", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b \t\r\n\r\n"
+	  "yes\r\n--b--  \r\n", 0, "yes" },
+	{ BODY, "no last boundary", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nyes\r\n", 0,
+	  "yes\r\n" },
+	{ BODY, "LF only", "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nyes\n--b--\n", 0, "yes" },
+	{ BODY, "no header in a part", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nyes\r\n--b--",
+	  0, "yes" },
+	{ BODY, "the first Content-Type counts", "Content-Type: text/html\r\nContent-Type: image/png\r\n\r\n<p>",
+	  0, "<p>" },
+	{ TYPE, "lower case", "Content-Type: TEXT/HTML; x=y\r\n\r\n<p>", 0, "text/html" },
+	{ TYPE, "none (RFC 2045 5.2)", "A: b\r\n\r\nx", 0, "text/plain" },
+	{ TYPE, "not one", "Content-Type: text\r\n\r\nx", 0, "text/plain" },
+	{ TYPE, "a comment after it", "Content-Type: text/html(x); a=b\r\n\r\nx", 0, "text/html" },
+	{ CHARSET, "as labelled", "Content-Type: text/plain; charset=\"KOI8-R\"\r\n\r\nx", 0, "koi8-r" },
+
+	/* RFC 2045 6: transfer-encodings */
+	{ BODY, "base64 with noise", "Content-Transfer-Encoding: BASE64\r\n\r\nYW\r\n-Jj!\r\n", 0, "abc" },
+	{ BODY, "padded blocks", "Content-Transfer-Encoding: base64\r\n\r\nYQ==YmM=ZA==\r\n", 0, "abcd" },
+	{ BODY, "no padding", "Content-Transfer-Encoding: base64\r\n\r\nYWI", 0, "ab" },
+	{ BODY, "base64;", "Content-Transfer-Encoding: base64;\r\n\r\nYWI=", 0, "ab" },
+	{ BODY, "quoted-printable", "Content-Transfer-Encoding: Quoted-Printable\r\n\r\na=3Db=3d=\r\nc \r\nd",
+	  0, "a=b=c\r\nd" },
+	{ BODY, "blanks after a soft break", "Content-Transfer-Encoding: quoted-printable\r\n\r\na= \t\r\nb", 0,
+	  "ab" },
+	{ BODY, "a soft break at the end", "Content-Transfer-Encoding: quoted-printable\r\n\r\na=", 0, "a" },
+	{ BODY, "a bare = stays", "Content-Transfer-Encoding: quoted-printable\r\n\r\na=b=XY=4", 0, "a=b=XY=4" },
+	{ BODY, "LF only", "Content-Transfer-Encoding: quoted-printable\n\na=\nb\nc", 0, "ab\nc" },
+	{ BODY, "x-uuencode", "Content-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 f\r\n#86)C\r\n`\r\nend\r\n", 0,
+	  "abc" },
+	{ BODY, "8bit", "Content-Transfer-Encoding: 8bit\r\n\r\n\xc3\xa4", 0, "\xc3\xa4" },
+
+	/* Charsets */
+	{ OCTETS, "UTF-8", "\xc3\xa4\xf0\x9f\x98\x80", 0, "\xc3\xa4\xf0\x9f\x98\x80" },
+	{ OCTETS, "not UTF-8", "\xe4\x80", 0, "\xc3\xa4\xe2\x82\xac" },
+	{ OCTETS, "surrogates are not (RFC 3629 3)", "\xed\xa0\x80", 0, "\xc3\xad\xc2\xa0\xe2\x82\xac" },
+	{ OCTETS, "overlong is not", "\xc0\xaf", 0, "\xc3\x80\xc2\xaf" },
+#define T(label) "Content-Type: text/plain; charset=" label "\r\n\r\n"
+	{ BODY, "iso-8859-1 is windows-1252", T("iso-8859-1") "\x93\xe4\x94", 0,
+	  "\xe2\x80\x9c\xc3\xa4\xe2\x80\x9d" },
+	{ BODY, "us-ascii with UTF-8", T("us-ascii") "\xc3\xa4", 0, "\xc3\xa4" },
+	{ BODY, "us-ascii with something else", T("us-ascii") "\xe4", 0, "\xc3\xa4" },
+	{ BODY, "unknown", T("nobody") "\xe4", 0, "\xc3\xa4" },
+	{ BODY, "quotes and a ;", T("\"'utf-8';\"") "\xc3\xa4", 0, "\xc3\xa4" },
+	{ BODY, "invalid octets one by one", T("utf-8") "a\xff\xfe" "b\xe4", 0,
+	  "a\xef\xbf\xbd\xef\xbf\xbd" "b\xef\xbf\xbd" },
+	{ BODY, "a byte-order mark", T("utf-8") "\xef\xbb\xbf" "a", 0, "a" },
+	{ BODY, "iso-8859-2", T("iso-8859-2") "\xb1", 0, "\xc4\x85" },
+	{ BODY, "iso-8859-9 is windows-1254", T("iso-8859-9") "\xf0\x80", 0, "\xc4\x9f\xe2\x82\xac" },
+	{ BODY, "tis-620 is windows-874", T("tis-620") "\xa1\x80", 0, "\xe0\xb8\x81\xe2\x82\xac" },
+	{ BODY, "iso-8859-8-i", T("iso-8859-8-i") "\xf9", 0, "\xd7\xa9" },
+	{ BODY, "koi8-u", T("koi8-u") "\xa4", 0, "\xd1\x94" },
+	{ BODY, "windows-1251", T("windows-1251") "\xcf", 0, "\xd0\x9f" },
+	{ BODY, "gb2312 is GB18030", T("gb2312") "\xc4\xe3\x81\x30\x81\x30", 0, "\xe4\xbd\xa0\xc2\x80" },
+	{ BODY, "big5", T("big5") "\xa7\x41", 0, "\xe4\xbd\xa0" },
+	{ BODY, "shift_jis is CP932", T("shift_jis") "\x87\x40\x82\xa0", 0, "\xe2\x91\xa0\xe3\x81\x82" },
+	{ BODY, "euc-jp", T("euc-jp") "\xa4\xa2", 0, "\xe3\x81\x82" },
+	{ BODY, "iso-2022-jp", T("iso-2022-jp") "\x1b$B$\"\x1b(B!", 0, "\xe3\x81\x82!" },
+	{ BODY, "ks_c_5601-1987 is CP949", T("ks_c_5601-1987") "\xb0\xa1\x81\x41", 0,
+	  "\xea\xb0\x80\xea\xb0\x82" },
+	{ BODY, "iso-2022-kr", T("iso-2022-kr") "\x1b$)C\x0e\x30\x21\x0f!", 0, "\xea\xb0\x80!" },
+	{ BODY, "hz-gb-2312", T("hz-gb-2312") "~{Dc~}!", 0, "\xe4\xbd\xa0!" },
+	{ BODY, "utf-7", T("utf-7") "a+AOQ-b", 0, "a\xc3\xa4" "b" },
+	{ BODY, "a bad octet stops nothing", T("gb2312") "a\xff" "b\xc4\xe3", 0, "a\xef\xbf\xbd" "b\xe4\xbd\xa0" },
+	{ BODY, "HTML names its charset", "Content-Type: text/html\r\n\r\n<meta charset=koi8-r>\xc1", 0,
+	  "<meta charset=koi8-r>\xd0\xb0" },
+	{ BODY, "the old way", "Content-Type: text/html\r\n\r\n<META http-equiv=Content-Type "
+	  "content=\"text/html; charset=windows-1251\">\xcf", 0, "<META http-equiv=Content-Type "
+	  "content=\"text/html; charset=windows-1251\">\xd0\x9f" },
+	{ BODY, "the label counts first", "Content-Type: text/html; charset=utf-8\r\n\r\n"
+	  "<meta charset=koi8-r>\xc3\xa4", 0, "<meta charset=koi8-r>\xc3\xa4" },
+};
+
+/* ---- what does not fit into a table ---- */
+
+static void
+check_utf16(void)
+{
+	static const char be[] = T("utf-16") "\xfe\xff\0a\0\xe4", le[] = T("utf-16") "a\0\xe4\0";
+	static const char *const b64 = "Content-Type: text/plain; charset=utf-16\r\n"
+	    "Content-Transfer-Encoding: base64\r\n\r\n/v8AYQDk";
+	static const char nul[] = "Subject: a\0b\r\n\r\nc\0d";
+
+	check(BODY, "UTF-16, big end first by its mark", (struct mime_span){ be, sizeof(be) - 1 }, 0,
+	    "a\xc3\xa4");
+	check(BODY, "UTF-16 without a mark", (struct mime_span){ le, sizeof(le) - 1 }, 0, "a\xc3\xa4");
+	check(BODY, "UTF-16 in base64", span(b64), 0, "a\xc3\xa4");
+	check(BODY, "NUL in the text", (struct mime_span){ nul, sizeof(nul) - 1 }, 0, "cd");
+	check(SUBJECT, "NUL in a field", (struct mime_span){ nul, sizeof(nul) - 1 }, 0, "ab");
+}
+
+/* A multibyte text much longer than the pieces it is decoded in, at every offset to them. */
+static void
+check_pieces(void)
+{
+	static const char head[] = "Content-Type: text/plain; charset=%s\r\nContent-Transfer-Encoding: "
+	    "quoted-printable\r\n\r\n";
+	static char msg[200000], want[100000], got[100000];
+	struct mime_part part;
+	size_t n, w, i, shift;
+	int good = 1, k;
+
+	for (k = 0; k < 2; k++)
+		for (shift = 0; shift < 8; shift++) {
+			n = (size_t)sprintf(msg, head, k ? "gb18030" : "utf-8");
+			for (i = w = 0; i < shift; i++)
+				msg[n++] = want[w++] = 'x';
+			for (i = 0; i < 3000; i++) {
+				n += (size_t)sprintf(msg + n, i % 9 ? "%s" : "%s=\r\n", k ? "=C4=E3" :
+				    "=E4=BD=A0");
+				memcpy(want + w, "\xe4\xbd\xa0", 3);
+				w += 3;
+			}
+			mime_body(msg, n, &part);
+			good &= mime_text(&part, got, sizeof(got)) == w && memcmp(got, want, w) == 0;
+		}
+	report(good, "characters across pieces", "3000 characters", "something else", "the same");
+}
+
+/* Nesting deeper than is taken apart is opaque, and takes no longer for it. */
+static void
+check_depth(void)
+{
+	static char msg[400000];
+	struct mime_walk walk;
+	struct mime_part part;
+	char got[64];
+	size_t n = 0;
+	int i, parts = 0, depth = 0;
+
+	for (i = 0; i < 1000; i++)
+		n += (size_t)sprintf(msg + n, "Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i);
+	n += (size_t)sprintf(msg + n, "\r\ndeep\r\n");
+	for (mime_start(&walk, msg, n); mime_next(&walk, &part); parts++)
+		depth = part.depth > depth ? part.depth : depth;
+	sprintf(got, "%d parts, depth %d", parts, depth);
+	report(parts == MIME_DEPTH + 1 && depth == MIME_DEPTH, "1000 deep", "", got, "101 parts, depth 100");
+	n = 0;
+	for (i = 0; i < 99; i++)
+		n += (size_t)sprintf(msg + n, "Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i);
+	n += (size_t)sprintf(msg + n, "\r\ndeep\r\n--b50--\r\n");
+	mime_body(msg, n, &part);
+	mime_text(&part, got, sizeof(got));
+	report(strcmp(got, "deep") == 0, "99 deep", "", got, "deep");
+}
+
+static void
+check_walk(void)
+{
+	static const char msg[] = "Content-Type: multipart/digest; boundary=b\r\n\r\npre\r\n--b\r\n\r\n"
+	    "Subject: x\r\n\r\n1\r\n--b\r\nContent-Type: text/plain\r\n\r\n2\r\n--b--\r\npost\r\n";
+	static const char *const want[] = { "0 multipart/digest", "1 message/rfc822", "1 text/plain" };
+	struct mime_walk walk;
+	struct mime_part part;
+	char got[200];
+	int i;
+
+	mime_start(&walk, msg, sizeof(msg) - 1);
+	for (i = 0; mime_next(&walk, &part) && i < 3; i++) {
+		sprintf(got, "%d %s", part.depth, part.type);
+		report(strcmp(got, want[i]) == 0, "a part (RFC 2046 5.1.5)", msg, got, want[i]);
+	}
+	report(i == 3 && part.body.len == 1 && *part.body.ptr == '2', "three parts", msg, "others", "three");
+}
+
+int
+main(void)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		check(cases[i].how, cases[i].what, span(cases[i].in), cases[i].arg, cases[i].want);
+	check_utf16();
+	check_pieces();
+	check_depth();
+	check_walk();
+	printf("%d passed, %d failed\n", passed, failed);
+	return failed != 0;
+}
