@@ -62,7 +62,7 @@ check:
 	@sh test/check
 
 bench:
-	@sh test/bench
+	@sh test/bench/run
 
 fuzz:
 	@sh test/fuzz
