@@ -87,10 +87,11 @@ def listening(where, host="127.0.0.1"):
 started = []
 
 
-def start(argv, log=None, **more):
-    """A process that ends with this script at the latest."""
+def start(argv, log=None, stdout=None, **more):
+    """A process that ends with this script at the latest; what it prints goes into files."""
     out = open(log, "ab") if log else subprocess.DEVNULL
-    p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, **more)
+    p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=out,
+                         stdout=open(stdout, "ab") if stdout else out, **more)
     started.append(p)
     return p
 
@@ -223,7 +224,8 @@ class Server:
             os.unlink(self.log_file)
         self.write()
         self.process = start([self.binary, "-c", self.file, "-l", self.log_file],
-                             os.path.join(DIR, "smtpd-%d.err" % self.port), cwd=DIR)
+                             os.path.join(DIR, "smtpd-%d.err" % self.port),
+                             os.path.join(DIR, "smtpd-%d.out" % self.port), cwd=DIR)
         if not wait(lambda: listening(self.port) or self.process.poll() is not None):
             raise SystemExit("smtpd does not listen: " + self.log())
         if self.process.poll() is not None:
