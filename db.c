@@ -20,7 +20,6 @@
 
 #include <limits.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,11 +50,13 @@
 #define CHARSET_CHARS 64
 #define TYPE_CHARS 128
 #define HASH_CHARS 32
+#define NAME_CHARS 64			/* of a table */
 #define SUBJECT_BYTES 65535
 #define BODY_BYTES 16777215
 
 #define COLUMNS "`date`,`from`,`to`,`subject`,`body`,`charset`,`mail`,`spam_score`,`hash`," \
 	"`content_type`,`recipient`"
+#define INTO "INSERT INTO "
 #define VALUES "VALUES "
 
 enum state {
@@ -96,7 +97,7 @@ struct host {
 struct db {
 	struct db_config conf;
 	char *hosts, *insert;	/* the list cut up; the words before VALUES */
-	size_t insert_len;
+	size_t insert_len, table_len;
 	struct host *host;
 	size_t nhosts, at;	/* which one is next or in use */
 
@@ -186,30 +187,49 @@ clock_ms(void)
 	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* A line for the log; the server's words may quote a mail, so nothing but plain ASCII. */
+static const struct known *
+look_up(unsigned error)
+{
+	static const struct known none = { 0, MEND, "" };
+	size_t i;
+
+	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (known[i].error == error)
+			return &known[i];
+	return &none;
+}
+
+/* One line about the host in use. The server may quote a mail: nothing but plain ASCII. */
 static void
-news(struct db *db, unsigned error, const char *fmt, ...)
+say(const struct db *db, char *line, size_t cap, unsigned error, const char *text, const char *hint)
+{
+	char number[16] = "";
+
+	if (error != 0)
+		snprintf(number, sizeof(number), " %u", error);
+	snprintf(line, cap, "database %s:%s %s%s%s", db->host[db->at].text, number, text,
+	    *hint ? ": " : "", hint);
+	for (; *line; line++)
+		if (*line < ' ' || *line > '~')
+			*line = '?';
+}
+
+/* The same for the log; an error once a minute for each host. */
+static void
+news(struct db *db, unsigned error, const char *text, const char *hint)
 {
 	struct host *h = &db->host[db->at];
-	va_list ap;
-	char *p;
+	unsigned kind = error >= 2000 && error < 3000 ? 2013 : error;	/* 2006 comes with it */
 
-	if (error >= 2000 && error < 3000)
-		error = 2013;		/* 2006 and it come in turns */
-	if (error != 0) {
-		if (error == h->error && db->now - h->error_at < NEWS_MS)
+	if (kind != 0) {
+		if (kind == h->error && db->now - h->error_at < NEWS_MS)
 			return;
-		h->error = error;
+		h->error = kind;
 		h->error_at = db->now;
 		db->trouble = db->state < IDLE ? CONNECT : QUERY;
 	}
+	say(db, db->news, sizeof(db->news), error, text, hint);
 	db->news_new = 1;
-	va_start(ap, fmt);
-	vsnprintf(db->news, sizeof(db->news), fmt, ap);
-	va_end(ap);
-	for (p = db->news; *p; p++)
-		if (*p < ' ' || *p > '~')
-			*p = '?';
 }
 
 /* ---- batches and rows ---- */
@@ -720,18 +740,6 @@ lose(struct db *db, int next)
 	}
 }
 
-static const struct known *
-look_up(unsigned error)
-{
-	static const struct known none = { 0, MEND, "" };
-	size_t i;
-
-	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (known[i].error == error)
-			return &known[i];
-	return &none;
-}
-
 static void
 connect_next(struct db *db)
 {
@@ -760,8 +768,7 @@ connect_failed(struct db *db)
 	unsigned error = db->failed ? mysql_errno(db->my) : 2013;
 	const struct known *k = look_up(error);
 
-	news(db, error, "database %s: %u %s%s%s", db->host[db->at].text, error, db->failed ?
-	    mysql_error(db->my) : "no answer", *k->hint ? ": " : "", k->hint);
+	news(db, error, db->failed ? mysql_error(db->my) : "no answer", k->hint);
 	lose(db, 1);
 	/* A network heals by itself; a wrong password does not while these mails wait. */
 	db->hopeless = *k->hint && k->verdict == MEND && db->attempts % db->nhosts == 0;
@@ -796,8 +803,7 @@ connected(struct db *db)
 	db->hopeless = 0;
 	/* Where it is storing that fails, connecting is no news. */
 	if (db->trouble == CONNECT || (db->trouble == NONE && db->was != db->at)) {
-		news(db, 0, "database %s: connected, %s", db->host[db->at].text,
-		    mysql_get_server_info(db->my));
+		news(db, 0, "connected", mysql_get_server_info(db->my));
 		db->trouble = NONE;
 	}
 	db->was = db->at;
@@ -848,8 +854,7 @@ send_next(struct db *db)
 		db->sent = n;
 	}
 	if (len >= db->packet) {	/* made for a server that took more */
-		news(db, 1153, "database %s: max_allowed_packet is only %zu", db->host[db->at].text,
-		    db->packet);
+		news(db, 1153, "max_allowed_packet is smaller than a mail that waits", "");
 		settle(db, db->sent, DB_LOST);
 		return send_next(db);
 	}
@@ -865,40 +870,40 @@ send_next(struct db *db)
 static void
 statement_failed(struct db *db)
 {
-	struct batch *b = db->first;
 	unsigned error = mysql_errno(db->my);
+	const char *text = mysql_error(db->my), *state = mysql_sqlstate(db->my);
 	const struct known *k = look_up(error);
 	enum verdict verdict = k->verdict;
-	enum call trouble;
-	const char *text = mysql_error(db->my), *state = mysql_sqlstate(db->my);
+	enum db_status status = DB_LOST;
+	enum call trouble = db->trouble;
 	size_t len = strlen(text);
-	int data = strncmp(state, "22", 2) == 0 || error == 1366;
 
 	db->failed = 0;
 	db->state = IDLE;
 	if (error == 1062 && len > 8 && strcmp(text + len - 8, "PRIMARY'") == 0)
 		k = look_up(1467);
-	else if (k->error == 0 && (data || strncmp(state, "23", 2) == 0 ||
-	    strncmp(state, "45", 2) == 0))
+	else if (k->error == 0 && (error == 1366 || strncmp(state, "22", 2) == 0)) {
+		/* All text was made to fit: where it does not the table is at fault, so no 554. */
+		k = look_up(1054);
 		verdict = ROW;
+	} else if (verdict == ROW || strncmp(state, "45", 2) == 0 ||
+	    (k->error == 0 && strncmp(state, "23", 2) == 0)) {
+		verdict = ROW;
+		status = DB_REFUSED;
+	}
 	if (verdict == ROW && db->sent > 1) {
-		b->bad = db->sent;
+		db->first->bad = db->sent;
 		return;
 	}
 	if (verdict == AGAIN) {
 		db->again_at = db->now + AGAIN_MS;
 		return;
 	}
-	/* All text was made to fit, so where it does not the table is at fault: not 554. */
-	if (data && k->error == 0)
-		k = look_up(1054);
-	trouble = db->trouble;
-	news(db, error, "database %s: %u %s%s%s", db->host[db->at].text, error, text,
-	    *k->hint ? ": " : "", k->hint);
-	if (verdict == ROW && !data)
-		db->trouble = trouble;		/* the mail's, not the database's */
+	news(db, error, text, status == DB_REFUSED ? "" : k->hint);
+	if (status == DB_REFUSED)
+		db->trouble = trouble;	/* is the mail's, not the database's */
 	if (verdict != ELSEWHERE)
-		settle(db, db->sent, verdict == ROW && !data ? DB_REFUSED : DB_LOST);
+		settle(db, db->sent, status);
 	if (verdict == ELSEWHERE || (error >= 2000 && error < 3000))
 		lose(db, 1);
 }
@@ -907,11 +912,10 @@ static void
 statement_done(struct db *db)
 {
 	struct batch *b = db->first;
-	unsigned long long rows = mysql_affected_rows(db->my);
 
 	if (mysql_thread_id(db->my) != db->id) {
 		/* A library that reconnected by itself: what it sent where is not known. */
-		news(db, 2013, "database %s: lost the connection", db->host[db->at].text);
+		news(db, 2013, "lost the connection", "");
 		settle(db, db->sent, DB_LOST);
 		lose(db, 0);
 		return;
@@ -922,16 +926,15 @@ statement_done(struct db *db)
 		if (++b->piece < b->pieces)
 			return;
 	}
-	if (rows != db->rows) {
-		news(db, 1, "database %s: %llu rows stored instead of %zu", db->host[db->at].text, rows,
-		    db->rows);
+	if (mysql_affected_rows(db->my) != db->rows) {
+		news(db, 2027, "stored other rows than were sent", "");
 		settle(db, db->sent, DB_LOST);
 		return;
 	}
 	db->statements++;
 	db->attempts = 0;
 	if (db->trouble != NONE)
-		news(db, 0, "database %s: storing again", db->host[db->at].text);
+		news(db, 0, "storing again", "");
 	db->trouble = NONE;
 	settle(db, db->sent, DB_STORED);	/* from here on these mails are safe */
 }
@@ -980,7 +983,7 @@ late(struct db *db)
 		connect_failed(db);
 		return;
 	}
-	news(db, 2013, "database %s: no answer", db->host[db->at].text);
+	news(db, 2013, "no answer", "");
 	if (db->state == STORING)
 		settle(db, db->sent, DB_LOST);
 	lose(db, 1);
@@ -1123,7 +1126,7 @@ host_parse(struct host *h, char *s)
 struct db *
 db_new(const struct db_config *conf)
 {
-	static const char into[] = "INSERT INTO `", columns[] = "` (" COLUMNS ") " VALUES;
+	static const char words[] = INTO "`` (" COLUMNS ") " VALUES;
 	struct db *db = calloc(1, sizeof(*db));
 	const char *p;
 	char *d, *s;
@@ -1138,7 +1141,7 @@ db_new(const struct db_config *conf)
 		db->nhosts += *p == ',';
 	db->hosts = malloc((size_t)(p - conf->hosts) + 1);
 	db->host = malloc(db->nhosts * sizeof(*db->host));
-	db->insert = malloc(sizeof(into) + sizeof(columns) + 2 * strlen(conf->table));
+	db->insert = malloc(sizeof(words) + 2 * strlen(conf->table));
 	if (db->hosts == NULL || db->host == NULL || db->insert == NULL) {
 		db_free(db);
 		return NULL;
@@ -1151,10 +1154,11 @@ db_new(const struct db_config *conf)
 		s[strcspn(s, " \t")] = '\0';
 		host_parse(&db->host[db->nhosts++], s);
 	}
-	for (d = put(db->insert, into), p = conf->table; *p; *d++ = *p++)
+	for (d = put(db->insert, INTO "`"), p = conf->table; *p; *d++ = *p++)
 		if (*p == '`')
 			*d++ = '`';
-	d = put(d, columns);
+	db->table_len = (size_t)(d - db->insert) + 1 - strlen(INTO);
+	d = put(d, "` (" COLUMNS ") " VALUES);
 	db->insert_len = (size_t)(d - db->insert);
 	return db;
 }
@@ -1184,7 +1188,7 @@ db_free(struct db *db)
 /* ---- the check at start: here it is right to wait ---- */
 
 /* Each column: what is written to it, how wide, what schema.sql makes it. */
-enum kind { NUMBER, DATE, LETTERS, OCTETS };
+enum kind { NUMBER, DATE, ASCII, LETTERS, OCTETS };
 #define UTF8MB4 " CHARACTER SET utf8mb4"
 
 static const struct column {
@@ -1202,7 +1206,7 @@ static const struct column {
 	{ "charset", LETTERS, CHARSET_CHARS, 0, "varchar(64)" UTF8MB4 " NOT NULL" },
 	{ "mail", OCTETS, 0, 0, "longblob NOT NULL" },
 	{ "spam_score", NUMBER, 0, 0, "float NOT NULL" },
-	{ "hash", LETTERS, HASH_CHARS, 0, "char(32) NOT NULL" },
+	{ "hash", ASCII, HASH_CHARS, 0, "char(32) NOT NULL" },
 	{ "content_type", LETTERS, TYPE_CHARS, 0, "varchar(128)" UTF8MB4 " NOT NULL" },
 	{ "recipient", LETTERS, ADDRESS_CHARS, 4 * ADDRESS_CHARS,
 	    "varchar(320)" UTF8MB4 " NOT NULL" },
@@ -1259,9 +1263,11 @@ column_holds(const struct column *c, char **row, size_t max_size)
 	switch (c->kind) {
 	case DATE:
 		return strcmp(row[0], "datetime") == 0 || strcmp(row[0], "timestamp") == 0;
+	case ASCII:
+		return row[3] && chars >= c->chars;
 	case LETTERS:
 		return row[3] && chars >= c->chars && octets >= c->octets &&
-		    (c->chars == HASH_CHARS || strcmp(row[3], "utf8mb4") == 0);
+		    strcmp(row[3], "utf8mb4") == 0;
 	case OCTETS:		/* the trace fields are not counted in max_size */
 		return row[3] == NULL && octets >= max_size && octets - max_size >= 65535;
 	default:
@@ -1312,20 +1318,23 @@ check(struct db *db, char *why, size_t cap)
 {
 	static const char nothing[] = "SELECT '1970-01-01','','','','','','',0,'','','' FROM DUAL"
 	    " WHERE 1=0";
-	char table[160], from[400], sql[1024], *d;
+	char table[2 * NAME_CHARS + 3], from[256], sql[1024], *d;
 	MYSQL_ROW row;
 	unsigned error;
-	size_t len = db->insert_len - strlen(VALUES);
+	size_t n = strlen(db->conf.table), len = db->insert_len - strlen(VALUES);
 	const struct known *k;
 
 	if (db->state != IDLE) {
 		snprintf(why, cap, "%s", db->news);
 		return db->hopeless ? -1 : 1;
 	}
-	snprintf(table, sizeof(table), "%.*s", (int)(strstr(db->insert, " (`date`") - db->insert - 12),
-	    db->insert + 12);
+	if (n > NAME_CHARS) {
+		snprintf(why, cap, "GM_MAIL_TABLE: a name has %d characters at most", NAME_CHARS);
+		return -1;
+	}
+	snprintf(table, sizeof(table), "%.*s", (int)db->table_len, db->insert + strlen(INTO));
 	d = put(from, " WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME='");
-	*put(escape(d, db->conf.table, strlen(db->conf.table) < 64 ? strlen(db->conf.table) : 64), "'") = '\0';
+	*put(escape(d, db->conf.table, n), "'") = '\0';
 	snprintf(sql, sizeof(sql), "SELECT t.ENGINE,e.TRANSACTIONS FROM information_schema.TABLES t"
 	    " LEFT JOIN information_schema.ENGINES e ON e.ENGINE=t.ENGINE%s", from);
 	if ((error = ask(db, sql, 1)) != 0)
@@ -1356,8 +1365,7 @@ check(struct db *db, char *why, size_t cap)
 	return 0;
 failed:
 	k = look_up(error);
-	snprintf(why, cap, "database %s: %u %s%s%s", db->host[db->at].text, error, db->failed ?
-	    mysql_error(db->my) : "no answer", *k->hint ? ": " : "", k->hint);
+	say(db, why, cap, error, db->failed ? mysql_error(db->my) : "no answer", k->hint);
 	return k->verdict == MEND && error < 2000 ? -1 : 1;
 }
 

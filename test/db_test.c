@@ -260,7 +260,8 @@ same(const char *column, struct db_text want)
 	if (mysql_query(admin, text_) == 0 && (res = mysql_store_result(admin)) != NULL) {
 		if (mysql_num_rows(res) == 1 && (row = mysql_fetch_row(res)) != NULL) {
 			len = mysql_fetch_lengths(res);
-			is = row[0] && len[0] == want.len && memcmp(row[0], want.ptr, want.len) == 0;
+			is = row[0] && len[0] == want.len &&
+			    memcmp(row[0], want.ptr, want.len) == 0;
 			if (!is)
 				printf("# %s: %lu octets, not %zu\n", column, len[0], want.len);
 		}
@@ -314,7 +315,8 @@ static void
 test_octets(void)
 {
 	static const char *const pieces[] = { "'", "\\", "''", "\\'", "\"", "`", "%s", "\n", "\r\n",
-	    "\t", "\x1a", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\\\\", "'),(", "--" };
+	    "\t", "\x1a", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\\\\",
+	    "'),(", "--" };
 	char all[256 * 9], t[70], *m;
 	size_t i, j, n;
 	int good = 1;
@@ -384,7 +386,8 @@ test_cut(void)
 	ok(strcmp(ask("SELECT CONCAT_WS(' ',CHAR_LENGTH(`from`),CHAR_LENGTH(`to`),"
 	    "CHAR_LENGTH(recipient),CHAR_LENGTH(charset),CHAR_LENGTH(content_type),hash,"
 	    "LENGTH(subject),LENGTH(body)>15000000,LENGTH(body)%%4,date) FROM new_mail"),
-	    "320 320 320 64 128 hash longer than thirty-two char 65533 1 1 1970-01-01 00:00:00") == 0,
+	    "320 320 320 64 128 hash longer than thirty-two char 65533 1 1 1970-01-01 00:00:00")
+	    == 0,
 	    "cut between characters: %s", ask("SELECT LENGTH(body) FROM new_mail"));
 	free(t);
 	stop();
@@ -445,8 +448,8 @@ poison(int n, const char *bad, const char *what)
 	}
 	ok(good && answered == n, "%s: the guilty refused, the others stored", what);
 	ok(atoi(ask("SELECT COUNT(*) FROM new_mail")) == n - refused &&
-	    atoi(ask("SELECT COUNT(DISTINCT recipient) FROM new_mail WHERE recipient LIKE 'fine%%'"))
-	    == n - refused, "%s: each exactly once", what);
+	    atoi(ask("SELECT COUNT(DISTINCT recipient) FROM new_mail WHERE recipient LIKE "
+	    "'fine%%'")) == n - refused, "%s: each exactly once", what);
 }
 
 static void
@@ -503,8 +506,9 @@ test_kill(void)
 	sql("UNLOCK TABLES");
 	loop(2, 5000);
 	ok(mails[2].status == DB_STORED && atoi(ask("SELECT COUNT(*) FROM new_mail WHERE "
-	    "recipient='behind@example.com'")) == 1, "killed in flight: the one behind is stored once");
-	ok(mails[1].status != DB_REFUSED && (mails[1].status == DB_LOST || atoi(ask("SELECT COUNT(*) "
+	    "recipient='behind@example.com'")) == 1,
+	    "killed in flight: the one behind is stored once");
+	ok(mails[1].status == DB_LOST || (mails[1].status == DB_STORED && atoi(ask("SELECT COUNT(*) "
 	    "FROM new_mail WHERE recipient='locked@example.com'")) > 0), "the other not refused");
 
 	for (i = 0; i < 40; i++) {
@@ -521,8 +525,8 @@ test_kill(void)
 			lost += mails[j].status == DB_LOST;
 			if (mails[j].status == DB_STORED) {
 				sprintf(rcpt, "kill-%d-%d@example.com", i, j);
-				stored += atoi(ask("SELECT COUNT(*)>0 FROM new_mail WHERE recipient='%s'",
-				    rcpt));
+				stored += atoi(ask("SELECT COUNT(*)>0 FROM new_mail WHERE "
+				    "recipient='%s'", rcpt));
 			}
 		}
 	}
@@ -732,7 +736,8 @@ test_dropped(void)
 	simple(1, "longer@example.com");
 	simple(2, "z@y.xx");
 	loop(3, 3000);
-	ok(mails[0].status == DB_STORED && mails[1].status == DB_LOST && mails[2].status == DB_STORED,
+	ok(mails[0].status == DB_STORED && mails[1].status == DB_LOST &&
+	    mails[2].status == DB_STORED,
 	    "a column too narrow: that mail is lost, not refused, the others stored");
 	sql("DROP TABLE new_mail");
 	mysql_query(admin, create);
@@ -940,24 +945,28 @@ test_check(void)
 	check(-1, "schema.sql", "", "");
 	conf.table = "published";
 	sql("DROP TABLE IF EXISTS published");
-	check(-1, "MODIFY `from` varchar(320)", "CREATE TABLE published (mail_id int(11) NOT NULL "
-	    "AUTO_INCREMENT, `date` datetime NOT NULL, `from` varchar(128) CHARACTER SET latin1 NOT "
-	    "NULL, `to` varchar(128) CHARACTER SET latin1 NOT NULL, subject varchar(255) NOT NULL, "
-	    "body text NOT NULL, charset varchar(32) CHARACTER SET latin1 NOT NULL, mail longblob NOT "
-	    "NULL, spam_score float NOT NULL, hash char(32) CHARACTER SET latin1 NOT NULL, "
-	    "content_type varchar(64) CHARACTER SET latin1 NOT NULL, recipient varchar(128) CHARACTER "
-	    "SET latin1 NOT NULL, PRIMARY KEY (mail_id), KEY `to` (`to`), KEY hash (hash), KEY `date` "
-	    "(`date`)) ENGINE=InnoDB DEFAULT CHARSET=utf8 ROW_FORMAT=DYNAMIC", "");
+	check(-1, "MODIFY `from` varchar(320)", "CREATE TABLE published ("
+	    "mail_id int(11) NOT NULL AUTO_INCREMENT, `date` datetime NOT NULL, "
+	    "`from` varchar(128) CHARACTER SET latin1 NOT NULL, "
+	    "`to` varchar(128) CHARACTER SET latin1 NOT NULL, subject varchar(255) NOT NULL, "
+	    "body text NOT NULL, charset varchar(32) CHARACTER SET latin1 NOT NULL, "
+	    "mail longblob NOT NULL, spam_score float NOT NULL, "
+	    "hash char(32) CHARACTER SET latin1 NOT NULL, "
+	    "content_type varchar(64) CHARACTER SET latin1 NOT NULL, "
+	    "recipient varchar(128) CHARACTER SET latin1 NOT NULL, PRIMARY KEY (mail_id), "
+	    "KEY `to` (`to`), KEY hash (hash), KEY `date` (`date`)) "
+	    "ENGINE=InnoDB DEFAULT CHARSET=utf8 ROW_FORMAT=DYNAMIC", "");
 	db_check(&conf, why, sizeof(why));
 	check(0, "", strstr(why, "ALTER TABLE") ? strstr(why, "ALTER TABLE") : "", "");
 	check(-1, "ENGINE=InnoDB", "ALTER TABLE published DROP KEY `to`, ENGINE=MyISAM", "");
 	db_check(&conf, why, sizeof(why));
 	check(0, "", strstr(why, "ALTER TABLE") ? strstr(why, "ALTER TABLE") : "", "");
-	check(-1, "MODIFY `mail` longblob", "ALTER TABLE published MODIFY mail longtext NOT NULL", "");
+	check(-1, "MODIFY `mail` longblob", "ALTER TABLE published MODIFY mail longtext NOT NULL",
+	    "");
 	check(-1, "MODIFY `mail` longblob", "ALTER TABLE published MODIFY mail blob NOT NULL", "");
 	check(0, "", "ALTER TABLE published MODIFY mail mediumblob NOT NULL", "");
-	check(-1, "MODIFY `body`", "ALTER TABLE published MODIFY body mediumtext CHARACTER SET utf8 "
-	    "NOT NULL", "ALTER TABLE published MODIFY body longtext CHARACTER SET utf8mb4");
+	check(-1, "MODIFY `body`", "ALTER TABLE published MODIFY body mediumtext CHARACTER SET "
+	    "utf8 NOT NULL", "ALTER TABLE published MODIFY body longtext CHARACTER SET utf8mb4");
 	check(-1, "ADD `hash`", "ALTER TABLE published DROP hash", "");
 	db_check(&conf, why, sizeof(why));
 	check(0, "", strstr(why, "ALTER TABLE") ? strstr(why, "ALTER TABLE") : "", "");
@@ -980,7 +989,7 @@ test_check(void)
 	kill(server, SIGCONT);
 }
 
-/* What the server writes to, and how it is told: an event's worth of mails in the queue. */
+/* More than a batch holds: what waits is counted, what is answered is let go. */
 static void
 test_queue(void)
 {
