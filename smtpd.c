@@ -60,6 +60,9 @@ enum {
 	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
 	LOG_MS = 100,		/* lines of the log that wait for others to be written with */
 	YIELD_MS = 3,		/* how long a client is left to a worker that has fewer */
+	FEW_SESSIONS = 64,	/* up to so many, select() looks at all of them each time */
+	HOT_MS = 500,
+	COLD_MS = 10,		/* what an idle session's first word may wait while others are busy */
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
 	STOP_SECONDS = 12	/* for mails at the database once TERM has come */
@@ -144,6 +147,7 @@ struct session {
 	int errors;
 	unsigned long id;		/* in the log */
 	long long since;		/* ms: when it began to wait for what it waits for */
+	long long active;		/* ms: when it last did something */
 	uint64_t key;			/* its address, as GSMTP_MAX_CLIENTS_PER_IP counts */
 	char peer[INET6_ADDRSTRLEN];
 	char *helo;
@@ -194,7 +198,9 @@ static long long accept_at;		/* until then new clients are left to siblings; 0: 
 
 /* A worker's own. */
 static struct session *sessions[FD_SETSIZE];
-static fd_set readers, writers;
+static fd_set readers, writers;		/* what all sessions wait for */
+static fd_set hot_readers, hot_writers;	/* those that were active lately: look_at_all() */
+static long long look_at;		/* ms: when to look at all of them again */
 static int top = -1, nsessions, npending, max_sessions, stopping;
 static unsigned long next_id;
 static struct db *db;
@@ -1421,22 +1427,29 @@ may_read(const struct session *s)
 	return s->state != STORING && s->out.len == 0;
 }
 
+static void
+watch_for(int fd, int wanted, fd_set *all, fd_set *hot)
+{
+	if (wanted) {
+		FD_SET(fd, all);
+		FD_SET(fd, hot);
+	} else {
+		FD_CLR(fd, all);
+		FD_CLR(fd, hot);
+	}
+}
+
 /* What select() is to watch, from what the session waits for. */
 static void
-watch(const struct session *s)
+watch(struct session *s)
 {
 	int io = (may_read(s) ? TLS_READ : 0) | (s->out.len > 0 ? TLS_WRITE : 0);
 
 	if (s->tls)
 		io = tls_wants(s->tls, io);
-	if (io & TLS_READ)
-		FD_SET(s->fd, &readers);
-	else
-		FD_CLR(s->fd, &readers);
-	if (io & TLS_WRITE)
-		FD_SET(s->fd, &writers);
-	else
-		FD_CLR(s->fd, &writers);
+	watch_for(s->fd, io & TLS_READ, &readers, &hot_readers);
+	watch_for(s->fd, io & TLS_WRITE, &writers, &hot_writers);
+	s->active = now;
 }
 
 /* Lets go of the connection; of the session too, unless its mail is at the database. */
@@ -1450,8 +1463,8 @@ session_close(struct session *s)
 			log_line(s->id, "disconnect client=%s", s->peer);
 		tls_free(s->tls);
 		s->tls = NULL;
-		FD_CLR(fd, &readers);
-		FD_CLR(fd, &writers);
+		watch_for(fd, 0, &readers, &hot_readers);
+		watch_for(fd, 0, &writers, &hot_writers);
 		close(fd);
 		my_keys[fd] = 0;
 		sessions[fd] = NULL;
@@ -1829,16 +1842,50 @@ say_goodbye(void)
 	}
 }
 
+/*
+ * What select() costs grows with what it is given, and most connections are
+ * idle. So where there are many, it is mostly given those that have been active
+ * within HOT_MS, and all of them only every COLD_MS. 1: all of them, now.
+ */
+static int
+look_at_all(long *ms)
+{
+	int fd, hot = 0;
+
+	if (nsessions <= FEW_SESSIONS)
+		return 1;
+	if (now < look_at) {
+		if (*ms < 0 || *ms > look_at - now)
+			*ms = (long)(look_at - now);
+		return 0;
+	}
+	FD_ZERO(&hot_readers);
+	FD_ZERO(&hot_writers);
+	for (fd = 0; fd <= top; fd++)
+		if (sessions[fd] && now - sessions[fd]->active < HOT_MS) {
+			hot = 1;
+			if (FD_ISSET(fd, &readers))
+				FD_SET(fd, &hot_readers);
+			if (FD_ISSET(fd, &writers))
+				FD_SET(fd, &hot_writers);
+		}
+	if (hot) {
+		look_at = now + COLD_MS;
+		*ms = 0;
+	}
+	return 1;
+}
+
 /* Sets what select() waits for and how long, waits, and says how many descriptors are ready. */
 static int
 wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *unblocked)
 {
 	struct timespec ts;
 	long ms = db_timeout(db);
-	int i, n, max = top > master ? top : master;
+	int i, n, max = top > master ? top : master, all = look_at_all(&ms);
 
-	*r = readers;
-	*w = writers;
+	*r = all ? readers : hot_readers;
+	*w = all ? writers : hot_writers;
 	if (!stopping)
 		FD_SET(master, r);
 	if (accept_at > now && (ms < 0 || ms > accept_at - now))
