@@ -1238,14 +1238,17 @@ ask(struct db *db, const char *sql, int rows)
 	int ready = 0;
 
 	db->until = clock_ms() + CONNECT_MS;
-	for (query(db, sql, strlen(sql)); clock_ms() < db->until; ready = wait_ready(db)) {
-		if (!step(db, ready))
+	query(db, sql, strlen(sql));
+	while (clock_ms() < db->until) {
+		if (!step(db, ready)) {
+			ready = wait_ready(db);
 			continue;
+		}
 		if (db->failed)
 			return mysql_errno(db->my);
 		if (todo == RESULT || !rows)
 			return 0;
-		call(db, todo = RESULT);
+		call(db, todo = RESULT);	/* it may be here already: not to be waited for */
 	}
 	return 2013;
 }
