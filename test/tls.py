@@ -391,6 +391,7 @@ server.config.update(GSMTP_TLS_CERT=cert, GSMTP_TLS_KEY=key)
 server.write()
 server.hup()
 ok("HUP: a certificate again", wait(offered, 5))
+time.sleep(1)	# for a moment a worker of the old generation may still take a connection
 same("and the new one", served_cn(where)[-13:], "three.example")
 
 # Behind a proxy: its header in the clear, then TLS with the client.
