@@ -82,7 +82,7 @@ class Mail:
         self.body = hashlib.sha256(body).hexdigest()
         self.answers = []
         self.unsure = 0		# times the end of data got no answer, or one that says "try again"
-        self.stored = self.refused = False
+        self.stored = self.refused = self.poisoned = self.too_big = False
 
 
 class Load:
@@ -92,6 +92,7 @@ class Load:
         self.port = port
         self.sizes = sizes or [1000] * 4 + [4000] * 8 + [20000] * 6 + [100000] * 2 + [1048576]
         self.poison = poison
+        self.largest = 10485760		# octets of a mail that must be taken
         self.pause = pause
         self.mails = []
         self.acks = []			# when each 250 came
@@ -127,6 +128,8 @@ class Load:
                 if final and code == 250:
                     mail.stored, mail.data = True, None
                     self.acks.append(time.monotonic())
+                elif code == 552 and mail.size > self.largest:
+                    mail.refused = mail.too_big = True
                 elif code // 100 == 5:
                     mail.refused = True
                 left -= 1
@@ -156,7 +159,8 @@ class Load:
     @staticmethod
     def deliver(c, mail, rng):
         """The decisive code (0: connection lost), and whether the end of data was sent."""
-        lines = ["MAIL FROM:<%s>" % mail.sender] + ["RCPT TO:<%s>" % r for r in mail.rcpts]
+        size = " SIZE=%d" % mail.size if rng.random() < 0.5 else ""
+        lines = ["MAIL FROM:<%s>%s" % (mail.sender, size)] + ["RCPT TO:<%s>" % r for r in mail.rcpts]
         chunked = rng.random() < 0.3
         final = False
         try:
@@ -220,7 +224,8 @@ def compare(db, load):
         rows.setdefault(name, {}).setdefault(recipient, 0)
         rows[name][recipient] += 1
     r = {"acknowledged": 0, "lost": 0, "corrupt": len(corrupt), "duplicates": 0, "refused": 0,
-         "partly": 0, "unexplained": 0, "undelivered": 0, "poisoned": 0}
+         "partly": 0, "unexplained": 0, "undelivered": 0, "poisoned": 0,
+         "too big": 0}
     for m in load.mails:
         counts = [rows.get(m.id, {}).get(recipient, 0) for recipient in m.rcpts]
         r["acknowledged"] += m.stored
@@ -229,7 +234,9 @@ def compare(db, load):
         extra = max(counts) - m.stored
         r["duplicates"] += max(0, max(counts) - 1)
         r["unexplained"] += extra > m.unsure
-        if m.poisoned:
+        if m.too_big:
+            r["too big"] += max(counts) == 0
+        elif m.poisoned:
             r["poisoned"] += m.refused and max(counts) == 0 and m.answers[-1] == 554
             r["undelivered"] += not m.refused
         else:
@@ -413,14 +420,14 @@ def kill(rig):
 
 def sigstop(rig):
     rig.db.process.send_signal(signal.SIGSTOP)
-    time.sleep(seconds(8, 20))
+    time.sleep(seconds(6.5, 20))
     rig.db.process.send_signal(signal.SIGCONT)
 
 
 def lock_tables(rig):
     p = rig.db.hold("LOCK TABLES new_mail WRITE;")
     p.stdout.readline()
-    time.sleep(seconds(7, 15))
+    time.sleep(seconds(6.5, 15))
     rig.db.release(p)
 
 
@@ -438,15 +445,17 @@ def read_only(rig):
 
 
 def max_connections(rig):
-    rig.db.sql("SET GLOBAL max_connections=10; KILL USER smtpd")
+    admin = rig.db.hold("SET GLOBAL max_connections=10; KILL USER smtpd;")
     held = [rig.db.hold("", "filler") for _ in range(14)]
     end = time.monotonic() + seconds(3, 10)
     while time.monotonic() < end:
-        rig.db.sql("KILL USER smtpd")
+        admin.stdin.write(b"KILL USER smtpd;\n")
+        admin.stdin.flush()
         time.sleep(0.5)
-    for p in held:
+    admin.stdin.write(b"SET GLOBAL max_connections=151;\n")
+    for p in held + [admin]:
         rig.db.release(p)
-    rig.db.sql("SET GLOBAL max_connections=151")
+    ok("there were too many", rig.server.logged("1040"), rig.server.log())
 
 
 def disk_full(rig):
@@ -483,8 +492,13 @@ def table_back(rig):
 
 
 def small_packet(rig):
-    rig.db.sql("SET GLOBAL max_allowed_packet=1048576; KILL USER smtpd")
+    """Smaller than some mails: these get 552, at MAIL where SIZE= tells; all others are stored."""
+    rig.load.largest = 1 << 20
+    rig.db.sql("SET GLOBAL max_allowed_packet=%d; KILL USER smtpd" % rig.load.largest)
+    rig.load.largest -= 4096	# for the lines we add and the words of the statement
+    rig.load.sizes = rig.load.sizes + [2 << 20]
     time.sleep(seconds(4, 15))
+    ok("some were too big", live.wait(lambda: any(m.too_big for m in rig.load.mails), 20))
     rig.db.sql("SET GLOBAL max_allowed_packet=67108864; KILL USER smtpd")
 
 
@@ -616,7 +630,7 @@ class Rig:
         fault(self)
         ended = time.monotonic()
         back = live.wait(lambda: next((t for t in self.load.acks if t > ended), None), 60)
-        time.sleep(seconds(1, 3))
+        time.sleep(seconds(0.5, 3))
         self.load.end()
         longest, net, cut = watch.end()
         if before_compare:
@@ -632,6 +646,8 @@ class Rig:
         ok(name + ": recovers", back and back - ended < 15, r)
         same(name + ": poisoned mails get 554", r["poisoned"],
              sum(m.poisoned for m in self.load.mails))
+        same(name + ": too big, so not stored", r["too big"],
+             sum(m.too_big for m in self.load.mails))
         if not self.server_dies:
             ok(name + ": nobody else waits", net <= NOOP_MS, r)
         if self.uncut:
@@ -645,7 +661,7 @@ class Rig:
     def line(r):
         return "%-20s %6d %5d %8d %11d %12d %10s %8.0f %6.0f" % (
             r["name"], r["acknowledged"], r["lost"], r["corrupt"], r["duplicates"],
-            r["refused"] + r["poisoned"], "%.1f" % r["recover"] if r["recover"] else "never",
+            r["refused"] + r["poisoned"] + r["too big"], "%.1f" % r["recover"] if r["recover"] else "never",
             r["noop"], r["net"])
 
 
