@@ -18,6 +18,8 @@ has() {		# tool
 	mysql.h) has mariadb_config || has mysql_config ||
 		pkg-config --exists libmariadb 2>/dev/null || pkg-config --exists mysqlclient 2>/dev/null ;;
 	swaks) command -v swaks >/dev/null && perl -MNet::SSLeay -e 1 2>/dev/null ;;
+	fuzzer) echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+		clang -fsanitize=fuzzer -x c -o /dev/null - 2>/dev/null ;;
 	openssl.h) echo '#include <openssl/ssl.h>' | cc -E - >/dev/null 2>&1 ;;
 	*) command -v "$1" >/dev/null 2>&1 ;;
 	esac
@@ -41,6 +43,8 @@ package() {	# manager tool: the packages that bring it
 				    echo mariadb-client-core || echo mariadb-client ;;
 	apk:mariadb)		echo mariadb-client ;;
 	pkg:mariadb)		echo mariadb1011-client ;;
+	apt-get:fuzzer)		echo clang libclang-rt-dev ;;
+	*:fuzzer)		echo clang compiler-rt ;;
 	apt-get:openssl.h)	echo libssl-dev ;;
 	apk:openssl.h|dnf:openssl.h) echo openssl-dev ;;
 	*:openssl.h)		echo openssl ;;
@@ -141,17 +145,17 @@ db_start() {	# directory [option of mariadb-install-db]...
 	db=$1
 	shift
 	db_stop "$db"
-	mkdir -p "$db"
+	mkdir -p "$db/tmp"	# its own, for a mariadbd that starts empties it
 	sockets=$(mktemp -d /tmp/smtpd-db.XXXXXX) || exit 1
 	chmod 755 "$sockets"
 	echo "$sockets/sock" >"$db/socket"
 	if [ ! -d "$db/data/mysql" ]; then
 		rm -rf "$db/data"
-		mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$db/data" \
+		TMPDIR=$db/tmp mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$db/data" \
 			--skip-test-db "$@" >"$db/install.log" 2>&1 ||
 			{ tail -n 20 "$db/install.log"; die "mariadb-install-db failed"; }
 	fi
-	mariadbd --no-defaults --user="$(id -un)" --datadir="$db/data" --skip-networking \
+	TMPDIR=$db/tmp mariadbd --no-defaults --user="$(id -un)" --datadir="$db/data" --skip-networking \
 		--socket="$sockets/sock" --pid-file="$db/data/pid" --max-allowed-packet=64M \
 		--innodb-buffer-pool-size=128M --innodb-log-file-size=64M \
 		</dev/null >"$db/log" 2>&1 &

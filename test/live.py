@@ -140,6 +140,9 @@ class Database:
         # A socket's path has room for some hundred octets only.
         self.socket = "/tmp/smtpd-%s-%d.sock" % (NAME, os.getpid())
         shutil.rmtree(data, ignore_errors=True)
+        # Its own: a mariadbd that starts deletes what others have in theirs.
+        os.makedirs(os.path.join(DIR, "tmp"), exist_ok=True)
+        os.environ["TMPDIR"] = os.path.join(DIR, "tmp")
         with open(log, "wb") as out:
             subprocess.run(
                 ["mariadb-install-db", "--no-defaults", "--user=root", "--datadir=" + data,
