@@ -770,34 +770,33 @@ is_recipient_field(struct mime_span name)
 }
 
 /*
- * The columns of one recipient, RFC 5321's forward-path at rcpt: "recipient" is
- * that path, "to" the same or local-part@GM_PRIMARY_MAIL_HOST, "hash" the MD5
- * of to, from, subject and body. text holds both addresses; -1: no memory.
+ * The columns of one recipient: "recipient" is the forward-path, "to" the same
+ * or local-part@GM_PRIMARY_MAIL_HOST, "hash" the MD5 of to, from, subject and
+ * body. They are written at text, which is where the next one's go then.
  */
-static int
-make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, struct buffer *text,
-    char hash[33])
+static char *
+make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, char *text)
 {
 	const char *primary = conf.text[GM_PRIMARY_MAIL_HOST], *at = strrchr(rcpt, '@');
 	struct md5 m = { { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476 }, 0, { 0 } };
-	size_t len = strlen(rcpt), start = text->len;
+	size_t len = strlen(rcpt), local = at ? (size_t)(at - rcpt) : len;
 
-	if (buf_add(text, rcpt, len) == -1)
-		return -1;
-	if (*primary && (buf_add(text, rcpt, at ? (size_t)(at - rcpt) : len) == -1 ||
-	    buf_add(text, "@", 1) == -1 || buf_add(text, primary, strlen(primary)) == -1))
-		return -1;
-	lower_all(text->ptr + start, text->len - start);
-	/* text may move while rows are added: offsets now, pointers in save_email(). */
-	row->recipient = (struct db_text){ NULL, len };
-	row->to = (struct db_text){ NULL, *primary ? text->len - start - len : len };
-	md5_add(&m, text->ptr + start + (*primary ? len : 0), row->to.len);
+	memcpy(text, rcpt, len);
+	row->to = row->recipient = (struct db_text){ text, len };
+	if (*primary) {
+		row->to.ptr = text + len;
+		row->to.len = local + (size_t)sprintf(text + len + local, "@%s", primary);
+		memcpy(text + len, rcpt, local);
+		len += row->to.len;
+	}
+	lower_all(text, len);
+	md5_add(&m, row->to.ptr, row->to.len);
 	md5_add(&m, col->from.ptr, col->from.len);
 	md5_add(&m, col->subject.ptr, col->subject.len);
 	md5_add(&m, col->body.ptr, col->body.len);
-	md5_hex(&m, hash);
-	row->hash = (struct db_text){ hash, 32 };
-	return 0;
+	md5_hex(&m, text + len);
+	row->hash = (struct db_text){ text + len, 32 };
+	return text + len + 33;
 }
 
 /*
@@ -808,14 +807,14 @@ static void
 save_email(struct session *s)
 {
 	static char from[PATH_MAX_IN * 4 + 1], subject[SUBJECT_MAX + 1];
-	static struct buffer body, text, rows;
+	static struct buffer body, rows;
 	const char *msg, *rcpt = s->tx.rcpt.ptr;
-	size_t len, cap, i, at;
+	size_t len, cap, i;
 	struct mime_span header, name, value, from_field = { "", 0 }, subject_field = { "", 0 };
 	struct mime_part part;
 	struct db_columns col;
 	struct db_row *row;
-	char *hash;
+	char *text;
 	int checked = !conf.num[GSMTP_CHECK_HEADER] || strchr(rcpt, '@') == NULL;
 	int have_from = 0, have_subject = 0;
 	enum db_status status = DB_LOST;
@@ -842,10 +841,11 @@ save_email(struct session *s)
 	mime_body(msg, len, &part);
 	/* Three octets of UTF-8 for one is the most that a charset's conversion makes. */
 	cap = part.body.len < BODY_MAX / 3 ? part.body.len * 3 + 1 : BODY_MAX + 1;
-	if (scratch(&body, cap) == NULL || scratch(&rows, s->tx.rcpts * (sizeof(*row) + 33)) == NULL)
+	if (scratch(&body, cap) == NULL || scratch(&rows, 2 * s->tx.rcpt.len + s->tx.rcpts *
+	    (sizeof(*row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + 40)) == NULL)
 		goto answer;
 	row = (struct db_row *)(void *)rows.ptr;
-	hash = rows.ptr + s->tx.rcpts * sizeof(*row);
+	text = rows.ptr + s->tx.rcpts * sizeof(*row);
 	col.date = time(NULL);
 	col.from = (struct db_text){ from, extract_from_email(from_field, s->tx.from, from,
 	    sizeof(from)) };
@@ -857,19 +857,9 @@ save_email(struct session *s)
 	col.mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
 	col.row = row;
 	col.rows = s->tx.rcpts;
-	text.len = 0;
 	for (i = 0; i < s->tx.rcpts; i++, rcpt += strlen(rcpt) + 1)
-		if (make_row(&row[i], rcpt, &col, &text, hash + 33 * i) == -1)
-			goto answer;
-	for (i = at = 0; i < s->tx.rcpts; i++) {
-		row[i].recipient.ptr = row[i].to.ptr = text.ptr + at;
-		at += row[i].recipient.len;
-		if (*conf.text[GM_PRIMARY_MAIL_HOST]) {
-			row[i].to.ptr = text.ptr + at;
-			at += row[i].to.len;
-		}
-	}
-	memcpy(s->hash, hash, 33);
+		text = make_row(&row[i], rcpt, &col, text);
+	memcpy(s->hash, row->hash.ptr, 33);
 	status = db_add(db, &s->mail, &col);
 answer:
 	mail_free(s);
