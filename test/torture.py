@@ -356,6 +356,9 @@ class Mariadb(live.Database):
     def start(self):
         self.socket = "/tmp/smtpd-%s-%d.sock" % (live.NAME, os.getpid())
         shutil.rmtree(self.data, ignore_errors=True)
+        # Its own: a mariadbd that starts deletes what others have in theirs.
+        os.makedirs(os.path.join(live.DIR, "tmp"), exist_ok=True)
+        os.environ["TMPDIR"] = os.path.join(live.DIR, "tmp")
         with open(self.log, "wb") as out:
             subprocess.run(
                 ["mariadb-install-db", "--no-defaults", "--user=root", "--datadir=" + self.data,
@@ -510,18 +513,22 @@ def lock_wait(rig):
 
 
 def deadlock(rig):
-    end = time.monotonic() + seconds(3, 15)
-    before = rig.db.sql("SELECT COUNT FROM information_schema.INNODB_METRICS "
-                        "WHERE NAME='lock_deadlocks'")
-    text = "".join(
-        "BEGIN; SELECT COUNT(*) FROM new_mail WHERE `to`='r%02d@test.example' FOR UPDATE;"
-        "DO SLEEP(0.02); SELECT COUNT(*) FROM new_mail WHERE `to`='r%02d@test.example' FOR UPDATE;"
-        "ROLLBACK;" % tuple(random.sample(range(40), 2)) for _ in range(50))
+    """A transaction waits for rows of a statement that waits for it, and has more to roll back."""
+    asked = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS " \
+        "WHERE VARIABLE_NAME='Innodb_deadlocks'"
+    rig.db.sql("CREATE TABLE IF NOT EXISTS weight (x int)")
+    before = int(rig.db.sql(asked))
+    end = time.monotonic() + seconds(4, 15)
     while time.monotonic() < end:
-        rig.db.release(rig.db.hold(text))
-    after = rig.db.sql("SELECT COUNT FROM information_schema.INNODB_METRICS "
-                       "WHERE NAME='lock_deadlocks'")
-    ok("there were deadlocks", before != after, (before, after))
+        p = rig.db.hold("BEGIN; INSERT INTO weight SELECT seq FROM seq_1_to_200;"
+                        "SELECT COUNT(*) FROM new_mail WHERE `to`='r%02d@test.example' FOR UPDATE;"
+                        "DO SLEEP(0.2); SELECT COUNT(*) FROM new_mail FOR UPDATE; ROLLBACK;"
+                        % random.randrange(40))
+        p.stdin.close()
+        p.wait()
+        rig.db.release(p)
+    after = int(rig.db.sql(asked))
+    ok("there were deadlocks", after > before, (before, after))
 
 
 def password(rig):
@@ -640,7 +647,7 @@ class Rig:
         r["noop"], r["net"] = longest, net
         self.table.append(r)
         print(self.line(r))
-        ok(name + ": mails were acknowledged", r["acknowledged"] > 20, r)
+        ok(name + ": mails were acknowledged", r["acknowledged"] > 5, r)
         for what in "lost", "corrupt", "partly", "refused", "unexplained", "undelivered":
             same("%s: %s" % (name, what), r[what], 0)
         ok(name + ": recovers", back and back - ended < 15, r)
