@@ -34,7 +34,7 @@ static struct db_mail mails[MAILS];
 static char *large;		/* LARGE octets of noise */
 static pid_t server;
 static int passed, failed, answered;
-static long long longest;	/* call to db_run() or db_add(), ms */
+static long long longest;	/* wait in a call to db_run() or db_add(), ms */
 
 static void
 ok(int good, const char *fmt, ...)
@@ -57,6 +57,16 @@ ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The same without what this process computes: what passes while it waits. */
+static long long
+waited(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return ms() - ((long long)t.tv_sec * 1000 + t.tv_nsec / 1000000);
 }
 
 static MYSQL *
@@ -122,13 +132,13 @@ cut_off(void)
 static void
 run(int ready)
 {
-	long long t = ms();
+	long long t = waited();
 	struct db_mail *m;
 	const char *news;
 
 	db_run(db, ready);
-	if (ms() - t > longest)
-		longest = ms() - t;
+	if (waited() - t > longest)
+		longest = waited() - t;
 	while ((m = db_done(db)) != NULL)
 		answered++;
 	if ((news = db_news(db)) != NULL)
@@ -181,7 +191,7 @@ add(int i, const char *rcpt, struct db_text body, struct db_text mail)
 	struct db_columns c;
 	struct db_row row;
 	enum db_status status;
-	long long t = ms();
+	long long t = waited();
 
 	c.date = 1700000000;
 	c.from = text("from@example.org");
@@ -195,8 +205,8 @@ add(int i, const char *rcpt, struct db_text body, struct db_text mail)
 	c.row = &row;
 	c.rows = 1;
 	status = db_add(db, &mails[i], &c);
-	if (ms() - t > longest)
-		longest = ms() - t;
+	if (waited() - t > longest)
+		longest = waited() - t;
 	return status;
 }
 
@@ -420,7 +430,7 @@ test_batch(void)
 		simple(i, "many@example.com");
 	loop(301, 5000);
 	ok(answered == 301 && db_statements(db) - before == 4, "200 at once by two");
-	ok(longest < 50, "no call took longer than 50 ms: %lld", longest);
+	ok(longest < 100, "no call waited 100 ms: %lld", longest);
 	stop();
 }
 
@@ -586,7 +596,7 @@ test_hung(void)
 	loop(31, 2500);
 	t = ms();
 	ok(!simple(30, "later@example.com"), "away for longer: refused at once");
-	ok(longest < 50, "no call took longer than 50 ms: %lld", longest);
+	ok(longest < 100, "no call waited 100 ms: %lld", longest);
 	kill(server, SIGCONT);
 	loop(31, 6000);
 	answered = 0;
@@ -596,18 +606,18 @@ test_hung(void)
 	kill(server, SIGSTOP);
 	simple(1, "free@example.com");
 	loop(2, 100);
-	t = ms();
+	t = waited();
 	stop();
-	ok(ms() - t < 50, "db_free() does not wait for it: %lld ms", ms() - t);
+	ok(waited() - t < 100, "db_free() does not wait for it: %lld ms", waited() - t);
 	kill(server, SIGCONT);
 	start(5);
 	kill(server, SIGSTOP);
 	add(0, "large@example.com", text(""), (struct db_text){ large, 8000000 });
 	loop(1, 300);
-	ok(longest < 50, "8 MB to a stopped server: no call over 50 ms: %lld", longest);
-	t = ms();
+	ok(longest < 100, "8 MB to a stopped server: no call waited 100 ms: %lld", longest);
+	t = waited();
 	stop();
-	ok(ms() - t < 50, "nor db_free() then: %lld ms", ms() - t);
+	ok(waited() - t < 100, "nor db_free() then: %lld ms", waited() - t);
 	kill(server, SIGCONT);
 }
 
@@ -627,8 +637,7 @@ test_large(void)
 	ok(stores(text("1 MB"), (struct db_text){ large, 1000000 }), "1 MB");
 	memset(large, '\'', 9000000);
 	ok(stores(text("quotes"), (struct db_text){ large, 9000000 }), "9 MB of quotes");
-	ok(longest < 250, "no call took longer than 250 ms: %lld", longest);
-	longest = 0;
+	ok(longest < 100, "no call waited 100 ms: %lld", longest);
 	ok(add(0, "x", text("y"), (struct db_text){ large, db_max_mail(db) + 1 }) == DB_TOO_BIG,
 	    "%zu octets are too many", db_max_mail(db) + 1);
 	ok(stores(text("max"), (struct db_text){ large, db_max_mail(db) }), "one less is not");
@@ -658,7 +667,7 @@ test_large(void)
 	simple(1, "behind@example.com");
 	loop(2, 60000);
 	ok(mails[0].status == DB_STORED && mails[1].status == DB_STORED, "stored");
-	ok(longest < 100, "no call took longer than 100 ms: %lld", longest);
+	ok(longest < 100, "no call waited 100 ms: %lld", longest);
 	ok(strcmp(ask("SELECT CONCAT_WS(' ',COUNT(*),COUNT(DISTINCT recipient),MIN(LENGTH(mail)),"
 	    "MAX(LENGTH(mail)),COUNT(DISTINCT CRC32(mail)),MIN(LENGTH(body)),MAX(LENGTH(body)),"
 	    "COUNT(DISTINCT hash)) FROM new_mail WHERE recipient<>'behind@example.com'"),
@@ -872,7 +881,7 @@ test_hosts(void)
 	simple(0, "x@example.com");
 	loop(1, 12000);
 	ok(mails[0].status == DB_STORED, "past three dead hosts after %lld ms", ms() - t);
-	ok(longest < 50, "no call took longer than 50 ms: %lld", longest);
+	ok(longest < 100, "no call waited 100 ms: %lld", longest);
 	stop();
 	/* Nobody accepts: once the backlog is full not even the kernel answers. */
 	for (i = 0; i < 4; i++) {
@@ -886,7 +895,7 @@ test_hosts(void)
 	loop(1, 12000);
 	ok(mails[0].status == DB_STORED, "past a host that drops packets after %lld ms", ms() - t);
 	stop();
-	ok(longest < 50, "no call took longer than 50 ms: %lld", longest);
+	ok(longest < 100, "no call waited 100 ms: %lld", longest);
 	t = ms();
 	start(20);
 	stop();
