@@ -19,6 +19,7 @@
 #define PIECE 4096			/* octets decoded at a time */
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
+#define SECTIONS_MAX 20			/* of a parameter in pieces, RFC 2231 3; each is looked for anew */
 #define META_MAX 1024			/* octets of HTML that may name its charset, as browsers look */
 
 /* Where text goes: into ptr, or, where that is NULL, nowhere, only to see whether it is blank. */
@@ -1025,7 +1026,7 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 
 	if (value.len > PARAM_MAX)
 		value.len = PARAM_MAX;
-	for (at = 0; found && !whole && at < 100; at++)
+	for (at = 0; found && !whole && at < SECTIONS_MAX; at++)
 		for (in = value, found = 0; !found && next_param(&in, &n, &v, &quoted); ) {
 			if (!is_section(n, name, at, &whole, &percent))
 				continue;
@@ -1146,13 +1147,14 @@ mime_words(struct mime_span value, char *dst, size_t cap)
 	struct mime_span v = trim(value);
 	const char *p = v.ptr, *end = p + v.len, *text = p;
 	struct word w;
-	int none = 0;
+	int none = 0, runs = 0;
 
-	while (!o.full && (p = memchr(p, '=', (size_t)(end - p))) != NULL) {
+	while (!o.full && runs < MIME_RUNS && (p = memchr(p, '=', (size_t)(end - p))) != NULL) {
 		if (encoded_word(p, end, &w, &none) == 0) {
 			p++;
 			continue;
 		}
+		runs++;
 		convert_octets(text, (size_t)(p - text), &o);
 		text = p = put_run(&o, p, end);
 	}
@@ -1176,15 +1178,18 @@ mime_address(struct mime_span *list, char *dst, size_t cap)
 	char text[1024];
 	const char *p = list->ptr, *end = p + list->len, *q;
 	size_t n = 0;
-	int angle = 0, literal = 0, at = 0, gap = 0, over = 0;
+	int angle = 0, literal = 0, at = 0, gap = 0, over = 0, open = 0;
 
 	for (; p < end; p++) {
 		char c = *p;
 
-		if (c == '(' && memchr(p, ')', (size_t)(end - p)) && (q = skip_cfws(p, end)) <= end) {
-			p = q - 1;
-			gap = 1;
-			continue;
+		if (c == '(' && !open) {
+			open = memchr(p, ')', (size_t)(end - p)) == NULL;	/* no comment ends */
+			if (!open) {
+				p = skip_cfws(p, end) - 1;
+				gap = 1;
+				continue;
+			}
 		}
 		if (is_blank(c)) {
 			gap = 1;
@@ -1192,8 +1197,6 @@ mime_address(struct mime_span *list, char *dst, size_t cap)
 		}
 		if (c == '"' && (q = memchr(p + 1, '"', (size_t)(end - p) - 1)) != NULL) {
 			/* A quoted string is one word, with its quotes; RFC 5322 3.2.4. */
-			while (q < end && *q != '"')
-				q++;
 			for (q = p + 1; q < end && *q != '"'; q++)
 				if (*q == '\\' && q + 1 < end)
 					q++;
@@ -1338,6 +1341,7 @@ mime_start(struct mime_walk *w, const char *msg, size_t len)
 {
 	w->rest = span(msg, msg + len);
 	w->depth = -1;
+	w->parts = 0;
 }
 
 int
@@ -1348,6 +1352,8 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	size_t n;
 	int i, kind = 0;
 
+	if (w->parts++ == MIME_PARTS)
+		return 0;
 	if (w->depth == -1)
 		w->depth = 0;
 	else {

@@ -4,7 +4,8 @@
  * RFC 5322 fields and addresses, RFC 2045-2049 and 2231 MIME, and what mailers
  * send instead. No I/O, no globals, no allocation, no callbacks; the message is
  * never modified. Any octets are a message: there is no error to handle. Past a
- * limit (MIME_DEPTH, a column's width) the rest is opaque, never a failure.
+ * limit (MIME_*, a column's width) the rest is opaque, never a failure; limits
+ * also bound how often a mail makes iconv load a charset.
  *
  * Functions with (dst, cap) write UTF-8 that is valid, holds no NUL, ends in a
  * NUL beyond the length, and is cut only between characters; cap counts that
@@ -16,6 +17,8 @@
 #include <stddef.h>
 
 #define MIME_DEPTH 100		/* multiparts inside one another that are taken apart */
+#define MIME_PARTS 1000		/* parts of a message that are found */
+#define MIME_RUNS 1000		/* texts in encoded-words of a field that are decoded */
 #define MIME_BOUNDARY 256	/* octets of a boundary; RFC 2046 5.1.1 allows 70 */
 
 struct mime_span { const char *ptr; size_t len; };	/* octets of the message */
@@ -33,7 +36,7 @@ struct mime_part {
 
 struct mime_walk {			/* private to mime.c; the caller gives the storage */
 	struct mime_span rest;
-	int depth;
+	int depth, parts;
 	struct { char boundary[MIME_BOUNDARY]; size_t len; int digest; } level[MIME_DEPTH];
 };
 

@@ -359,6 +359,32 @@ check_depth(void)
 	report(strcmp(got, "deep") == 0, "99 deep", "", got, "deep");
 }
 
+/* What makes iconv load charsets again and again is bounded; past it, text is text. */
+static void
+check_limits(void)
+{
+	static const char *const words[] = { "=?koi8-r?Q?=C1?= ", "=?iso-8859-2?Q?=B1?= " };
+	static char msg[200000], got[200000];
+	struct mime_walk walk;
+	struct mime_part part;
+	size_t n = 0, len;
+	int i, parts = 0;
+
+	for (i = 0; i < MIME_RUNS + 2; i++)
+		n += (size_t)sprintf(msg + n, "%s", words[i % 2]);
+	len = mime_words((struct mime_span){ msg, n }, got, sizeof(got));
+	report(strncmp(got, "\xd0\xb0\xc4\x85\xd0\xb0", 6) == 0 && len > 2 * MIME_RUNS &&
+	    strcmp(got + 2 * MIME_RUNS, "=?koi8-r?Q?=C1?= =?iso-8859-2?Q?=B1?=") == 0,
+	    "MIME_RUNS", "alternating charsets", got + 2 * MIME_RUNS, "the rest as it is");
+	n = (size_t)sprintf(msg, "Content-Type: multipart/mixed; boundary=b\r\n\r\n");
+	for (i = 0; i < MIME_PARTS + 5; i++)
+		n += (size_t)sprintf(msg + n, "--b\r\n\r\n%d\r\n", i);
+	for (mime_start(&walk, msg, n); mime_next(&walk, &part); )
+		parts++;
+	sprintf(got, "%d", parts);
+	report(parts == MIME_PARTS, "MIME_PARTS", "many parts", got, "1000");
+}
+
 static void
 check_walk(void)
 {
@@ -388,6 +414,7 @@ main(void)
 	check_utf16();
 	check_pieces();
 	check_depth();
+	check_limits();
 	check_walk();
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;
