@@ -17,8 +17,10 @@
 #include "mime.h"
 
 #define PIECE 4096			/* octets decoded at a time */
+#define SLICE 64			/* ... where what comes before was invalid */
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
+#define COMMENT_MAX 1024		/* octets in which a comment ends, or it is none */
 #define SECTIONS_MAX 20			/* of a parameter in pieces, RFC 2231 3; each is looked for anew */
 #define META_MAX 1024			/* octets of HTML that may name its charset, as browsers look */
 
@@ -399,27 +401,36 @@ put_converted(struct out *o, const char *p, size_t n)
 	put(o, p, n);
 }
 
+/*
+ * After an invalid octet iconv() is given little: glibc's converts all that it is
+ * given in one step before the next one may find the first character invalid.
+ */
 static void
 conv_iconv(struct conv *c, const char *p, size_t n)
 {
 	char buf[PIECE], *dst;
-	size_t room, done;
+	size_t room, done, slice = PIECE, left;
 
 	while (n > 0 && !c->o->full) {
 		dst = buf;
 		room = sizeof(buf);
+		left = n < slice ? n : slice;
+		n -= left;
 		errno = 0;
-		done = iconv(c->cd, (void *)&p, &n, &dst, &room);
+		done = iconv(c->cd, (void *)&p, &left, &dst, &room);
 		put_converted(c->o, buf, sizeof(buf) - room);
-		if (done != (size_t)-1 || errno == E2BIG)
-			continue;
-		if (errno == EINVAL && n < sizeof(c->hold)) {
-			memcpy(c->hold, p, n);
-			c->held = n;
+		if (done == (size_t)-1 && errno == EINVAL && n == 0 && left < sizeof(c->hold)) {
+			memcpy(c->hold, p, left);
+			c->held = left;
 			return;
 		}
-		put(c->o, REPLACEMENT, 3);
-		p++, n--;
+		if (done == (size_t)-1 && errno != E2BIG && (errno != EINVAL || n == 0 || left >= SLICE)) {
+			put(c->o, REPLACEMENT, 3);
+			p++, left--;
+			slice = SLICE;
+		} else if (slice < PIECE)
+			slice *= 2;
+		n += left;
 	}
 }
 
@@ -665,12 +676,13 @@ decode_qp(struct decoder *d, char *dst, size_t cap)
 			p++;
 			continue;
 		}
-		stop = memchr(p + 1, '=', (size_t)(d->eol - p) - 1);
-		if (stop == NULL)
-			stop = d->eol;
-		if (d->words && (lf = memchr(p, '_', (size_t)(stop - p))) != NULL)
-			stop = lf;
-		k = (size_t)(stop - p) < cap - n ? (size_t)(stop - p) : cap - n;
+		stop = (size_t)(d->eol - p) < cap - n ? d->eol : p + (cap - n);
+		k = (size_t)(stop - p);
+		if (d->words)
+			for (k = 1; p + k < stop && p[k] != '=' && p[k] != '_'; k++)
+				;
+		else if ((lf = memchr(p + 1, '=', k - 1)) != NULL)
+			k = (size_t)(lf - p);
 		memcpy(dst + n, p, k);
 		n += k;
 		p += k;
@@ -1178,18 +1190,15 @@ mime_address(struct mime_span *list, char *dst, size_t cap)
 	char text[1024];
 	const char *p = list->ptr, *end = p + list->len, *q;
 	size_t n = 0;
-	int angle = 0, literal = 0, at = 0, gap = 0, over = 0, open = 0;
+	int angle = 0, literal = 0, at = 0, gap = 0, over = 0;
 
 	for (; p < end; p++) {
 		char c = *p;
 
-		if (c == '(' && !open) {
-			open = memchr(p, ')', (size_t)(end - p)) == NULL;	/* no comment ends */
-			if (!open) {
-				p = skip_cfws(p, end) - 1;
-				gap = 1;
-				continue;
-			}
+		if (c == '(' && memchr(p, ')', end - p < COMMENT_MAX ? (size_t)(end - p) : COMMENT_MAX)) {
+			p = skip_cfws(p, end) - 1;
+			gap = 1;
+			continue;
 		}
 		if (is_blank(c)) {
 			gap = 1;
@@ -1300,19 +1309,13 @@ describe(struct mime_part *p, int digest)
 	}
 }
 
-/* Is the line a boundary of this level? 1: a part follows, 2: the last one, 0: no. 5.1.1 */
+/* Is this, without the blanks at its end, a boundary? 1: a part follows, 2: the last one. 5.1.1 */
 static int
 is_boundary(const char *p, size_t n, const char *boundary, size_t len)
 {
-	int last = 0;
-
 	if (n < len + 2 || memcmp(p + 2, boundary, len) != 0)
 		return 0;
-	for (p += 2 + len, n -= 2 + len; n > 0 && is_blank(p[n - 1]); n--)
-		;
-	if (n == 2 && p[0] == '-' && p[1] == '-')
-		last = 1, n = 0;
-	return n == 0 ? 1 + last : 0;
+	return n == len + 2 ? 1 : n == len + 4 && memcmp(p + 2 + len, "--", 2) == 0 ? 2 : 0;
 }
 
 /* The next line that is a boundary of an open level, the innermost first; its level, or -1. */
@@ -1320,14 +1323,17 @@ static int
 find_boundary(const struct mime_walk *w, const char **at, const char *end, size_t *len, int *kind)
 {
 	const char *p = *at;
+	size_t n;
 	int i;
 
 	for (; p < end && w->depth > 0; p += *len) {
 		*len = line_len(p, (size_t)(end - p));
 		if (p[0] != '-' || *len < 3 || p[1] != '-')
 			continue;
+		for (n = *len; is_blank(p[n - 1]); n--)
+			;
 		for (i = w->depth - 1; i >= 0; i--)
-			if ((*kind = is_boundary(p, *len, w->level[i].boundary, w->level[i].len)) > 0) {
+			if ((*kind = is_boundary(p, n, w->level[i].boundary, w->level[i].len)) > 0) {
 				*at = p;
 				return i;
 			}
@@ -1372,6 +1378,8 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	if (strncmp(part->type, "multipart/", 10) == 0 && w->depth < MIME_DEPTH &&
 	    mime_field(part->header, "Content-Type", &v) &&
 	    (n = mime_param(v, "boundary", w->level[w->depth].boundary, MIME_BOUNDARY)) > 0) {
+		while (n > 0 && is_blank(w->level[w->depth].boundary[n - 1]))
+			n--;
 		w->level[w->depth].len = n;
 		w->level[w->depth].digest = strcmp(part->type, "multipart/digest") == 0;
 		w->depth++;
