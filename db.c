@@ -1,17 +1,19 @@
 /*
  * db.c - the only file that knows MySQL
  *
- * A mail becomes SQL the moment it is added: its rows are appended to the last
- * of a queue of batches, a batch being the octets of one INSERT. While one
- * INSERT is at the server the next batch fills, so the slower the commits the
- * more mails share one. InnoDB makes a statement atomic, so nothing here ever
- * says BEGIN.
+ * Mails wait in a queue. While one INSERT is at the server the queue grows, so
+ * the slower the commits the more mails share one. InnoDB makes a statement
+ * atomic, so nothing here ever says BEGIN.
+ *
+ * Rows travel as parameters of prepared statements, one for each number of rows:
+ * the server then neither parses nor unescapes them, which is half of what text
+ * costs it. Text is for where that is not to be had, and for large mails.
  *
  * Whatever goes wrong, a mail is DB_STORED only after the server said so on the
  * connection that sent it. In every other case somebody tries again, and a
  * duplicate beats a loss (RFC 5321 6.1).
  *
- * To read: batches and rows, the client libraries, connecting, sending,
+ * To read: the queue, statements, the client libraries, connecting, sending,
  * answers, db_run(), the check at start.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -29,14 +31,15 @@
 
 #include "db.h"
 
-#define BATCH_MAILS 128
-#define BATCH_BYTES ((size_t)1 << 20)	/* a larger mail has its batch to itself */
+#define BATCH_ROWS 32			/* rows of a statement: more would not be cheaper */
+#define BATCH_BYTES ((size_t)1 << 20)	/* octets of it, where it has more than one mail */
+#define WORTH_BYTES ((size_t)1 << 18)	/* so many need not wait for others; and others */
+#define WORTH_MS 3			/* are waited for so long at most */
 #define KEEP_BYTES (2 * BATCH_BYTES)	/* a buffer grown past it is freed */
-#define SPARES 2			/* empty batches kept: one fills while one is sent */
 #define PACKET_MIN ((size_t)1 << 20)	/* least max_allowed_packet, taken for granted */
 #define PACKET_MAX ((size_t)8 << 20)	/* largest piece of a mail sent in pieces, escaped */
-#define SLACK 1024			/* octets of a statement around a mail, at most */
-#define ROW_SLACK 128			/* octets of a row besides its columns' */
+#define SLACK 1024			/* octets of a statement besides its rows, at most */
+#define ROW_SLACK 128			/* octets of a row besides its columns, at most */
 #define CONNECT_MS 5000			/* one host, until it may be written to */
 #define FLIGHT_MS 10000			/* a statement's own time, however late its mails */
 #define STEADY_MS 10000			/* a connection this old was a good one */
@@ -58,6 +61,17 @@
 	"`content_type`,`recipient`"
 #define INTO "INSERT INTO "
 #define VALUES "VALUES "
+#define MARKS "(?,?,?,?,?,?,?,0,?,?,?),"
+
+/* What a mail's columns are in db_mail.field: those all rows share, then each row's own. */
+enum { F_DATE, F_FROM, F_SUBJECT, F_BODY, F_CHARSET, F_MAIL, F_TYPE, SHARED };
+enum { F_TO, F_HASH, F_RECIPIENT, OWN };
+
+/* The order of COLUMNS; OWN ones after SHARED. */
+static const int order[] = { F_DATE, F_FROM, SHARED + F_TO, F_SUBJECT, F_BODY, F_CHARSET, F_MAIL,
+    SHARED + F_HASH, F_TYPE, SHARED + F_RECIPIENT };
+
+#define PARAMS (sizeof(order) / sizeof(order[0]))
 
 enum state {
 	AWAY,			/* until retry_at */
@@ -66,25 +80,12 @@ enum state {
 	ASKING,			/* for max_allowed_packet */
 	READING,		/* the answer to that */
 	IDLE,
-	STORING,		/* the first `sent` mails of the oldest batch, or a piece of one */
+	PREPARING,		/* the statement for `rows` rows */
+	STORING,		/* the first `sent` mails, or a piece of the first */
 	CLEARING		/* the variables that held a large mail */
 };
 
-enum call { NONE, CONNECT, QUERY, RESULT };
-
-/*
- * In buf: room for the words before VALUES, then the rows of each mail, whose
- * start and len say where. In pieces: statements, each after its length.
- */
-struct batch {
-	struct batch *next;
-	struct db_mail *mail, **end;	/* not yet answered, oldest first */
-	size_t mails;
-	size_t bad;		/* among the first `bad` at least one is refused */
-	size_t pieces, piece, at;	/* how many, the next one, where it is */
-	char *buf;
-	size_t len, cap;
-};
+enum call { NONE, CONNECT, QUERY, RESULT, PREPARE, EXECUTE };
 
 struct host {
 	char text[80];		/* as the log calls it */
@@ -116,9 +117,18 @@ struct db {
 	MYSQL_RES *result;
 	char setup[256];
 
-	struct batch *first, *last, *spare;
-	size_t spares, held, sent, rows;
-	int clear;		/* variables of a large mail are still set */
+	struct db_mail *first, **end;	/* not yet answered, oldest first */
+	size_t mails, held;	/* of those; octets */
+	size_t sent, rows;
+	size_t bad;		/* among the first `bad` mails at least one is refused */
+	size_t mail_at, body_at;	/* of a large mail: so much is at the server */
+	int begun_mail, begun_body, last_piece, clear;	/* clear: its variables are still set */
+	char *text;		/* the statement, where it is text */
+	size_t text_cap;
+
+	int plain;		/* statements are not prepared here */
+	MYSQL_STMT *stmt[BATCH_ROWS + 1], *used;	/* used: by the call under way, or NULL */
+	MYSQL_BIND bind[BATCH_ROWS * PARAMS];
 	struct db_mail *done, **done_end;
 	unsigned long statements;
 
@@ -173,6 +183,7 @@ static const struct known {
 	{ 1053, ELSEWHERE, "" },	/* shutting down */
 	{ 1290, ELSEWHERE, "" }, { 1792, ELSEWHERE, "" }, { 1836, ELSEWHERE, "" }, /* read only */
 	{ 1927, ELSEWHERE, "" },	/* KILL CONNECTION */
+	{ 1243, ELSEWHERE, "" },	/* a proxy has forgotten what was prepared */
 	{ 3100, ELSEWHERE, "" },	/* Group Replication without its group */
 	{ 2006, ELSEWHERE, "" },	/* gone before the statement was sent whole */
 	{ 1644, ROW, "" }, { 3819, ROW, "" }, { 4025, ROW, "" },	/* SIGNAL, CHECK */
@@ -232,63 +243,132 @@ news(struct db *db, unsigned error, const char *text, const char *hint)
 	db->news_new = 1;
 }
 
-/* ---- batches and rows ---- */
+/* ---- the queue ---- */
+
+/* The octets of the first n characters at most, and of n octets where bytes is set. */
+static size_t
+cut(struct db_text t, size_t n, int bytes)
+{
+	size_t i = 0;
+
+	if (t.len <= n)		/* a character has at least one octet */
+		return t.len;
+	if (!bytes)
+		for (; i < t.len && n > 0; n--)
+			do
+				i++;
+			while (i < t.len && (t.ptr[i] & 0xc0) == 0x80);
+	else
+		for (i = n; i > 0 && (t.ptr[i] & 0xc0) == 0x80; i--)
+			;
+	return i;
+}
 
 static void
-batch_free(struct db *db, struct batch *b)
+set_date(struct db *db, time_t t)
 {
-	if (db->spares < SPARES && b->cap <= KEEP_BYTES) {
-		b->next = db->spare;
-		db->spare = b;
-		db->spares++;
+	struct tm tm;
+
+	if (t == db->date && db->date_text[0])
 		return;
+	db->date = t;
+	if (gmtime_r(&t, &tm) == NULL || tm.tm_year < 70 || tm.tm_year > 8000 ||
+	    strftime(db->date_text, sizeof(db->date_text), "%Y-%m-%d %H:%M:%S", &tm) == 0)
+		strcpy(db->date_text, "1970-01-01 00:00:00");
+}
+
+/* A column into a mail's block; where the next one goes. */
+static char *
+keep(struct db_text *to, char *d, const char *ptr, size_t n)
+{
+	to->ptr = memcpy(d, ptr, n);
+	to->len = n;
+	return d + n;
+}
+
+enum db_status
+db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
+{
+	size_t max = db_max_mail(db), n, i;
+	struct db_text *f;
+	char *d;
+
+	db->now = clock_ms();
+	if (c->rows == 0 || db->hopeless || (db->state < IDLE &&
+	    db->now - db->away_since > db->conf.timeout * 1000LL))
+		return DB_LOST;
+	if (c->mail.len > max)
+		return DB_TOO_BIG;
+	n = (SHARED + OWN * c->rows) * sizeof(*f) + sizeof(db->date_text) + c->from.len +
+	    c->subject.len + c->body.len + c->charset.len + c->mail.len + c->content_type.len;
+	for (i = 0; i < c->rows; i++)
+		n += c->row[i].to.len + c->row[i].hash.len + c->row[i].recipient.len;
+	if ((f = malloc(n)) == NULL)
+		return DB_LOST;
+	set_date(db, c->date);
+	d = keep(&f[F_DATE], (char *)&f[SHARED + OWN * c->rows], db->date_text,
+	    strlen(db->date_text));
+	d = keep(&f[F_FROM], d, c->from.ptr, cut(c->from, ADDRESS_CHARS, 0));
+	d = keep(&f[F_SUBJECT], d, c->subject.ptr, cut(c->subject, SUBJECT_BYTES, 1));
+	d = keep(&f[F_BODY], d, c->body.ptr, cut(c->body, max < BODY_BYTES ? max : BODY_BYTES, 1));
+	d = keep(&f[F_CHARSET], d, c->charset.ptr, cut(c->charset, CHARSET_CHARS, 0));
+	d = keep(&f[F_MAIL], d, c->mail.ptr, c->mail.len);
+	d = keep(&f[F_TYPE], d, c->content_type.ptr, cut(c->content_type, TYPE_CHARS, 0));
+	m->field = f;
+	for (f += SHARED, i = 0; i < c->rows; i++, f += OWN) {
+		d = keep(&f[F_TO], d, c->row[i].to.ptr, cut(c->row[i].to, ADDRESS_CHARS, 0));
+		d = keep(&f[F_HASH], d, c->row[i].hash.ptr, cut(c->row[i].hash, HASH_CHARS, 0));
+		d = keep(&f[F_RECIPIENT], d, c->row[i].recipient.ptr,
+		    cut(c->row[i].recipient, ADDRESS_CHARS, 0));
 	}
-	free(b->buf);
-	free(b);
+	m->rows = c->rows;
+	m->size = n;
+	m->status = DB_PENDING;
+	m->deadline = db->now + db->conf.timeout * 1000LL;
+	m->next = NULL;
+	*db->end = m;
+	db->end = &m->next;
+	db->mails++;
+	db->held += n;
+	return DB_PENDING;
 }
 
-static struct batch *
-batch_new(struct db *db)
+/* The pieces of a large mail begin anew. */
+static void
+rewind_large(struct db *db)
 {
-	struct batch *b = db->spare;
-
-	if (b) {
-		db->spare = b->next;
-		db->spares--;
-	} else if ((b = calloc(1, sizeof(*b))) == NULL)
-		return NULL;
-	b->next = NULL;
-	b->mail = NULL;
-	b->end = &b->mail;
-	b->mails = b->bad = b->pieces = b->piece = b->at = 0;
-	b->len = db->insert_len;
-	return b;
+	db->begun_mail = db->begun_body = db->last_piece = 0;
+	db->mail_at = db->body_at = 0;
 }
 
-/* Room for n octets more: the most that is needed, so that nothing below has to ask. */
-static int
-batch_reserve(struct batch *b, size_t n)
+/* The first n mails have their answer. */
+static void
+settle(struct db *db, size_t n, enum db_status status)
 {
-	size_t cap = b->cap ? b->cap : 65536;
-	char *p;
+	struct db_mail *m;
 
-	if (n > SIZE_MAX / 4 || b->len > SIZE_MAX / 4)
-		return -1;
-	while (cap < b->len + n)
-		cap *= 2;
-	if (cap == b->cap)
-		return 0;
-	if ((p = realloc(b->buf, cap)) == NULL)
-		return -1;
-	b->buf = p;
-	b->cap = cap;
-	return 0;
+	db->bad = db->bad > n ? db->bad - n : 0;
+	db->mails -= n;
+	while (n-- > 0) {
+		m = db->first;
+		if ((db->first = m->next) == NULL)
+			db->end = &db->first;
+		db->held -= m->size;
+		free(m->field);
+		m->next = NULL;
+		m->status = status;
+		*db->done_end = m;
+		db->done_end = &m->next;
+	}
+	db->clear |= db->begun_mail;
+	rewind_large(db);
 }
+
+/* ---- statements ---- */
 
 /*
- * n octets between quotes. Under utf8mb4 no octet of a longer character is a
- * quote or a backslash, and _binary'' takes any octets, so these two are all
- * that need escaping. Eight at a time: x - 0x01.. & ~x & 0x80.. is not 0 where
+ * n octets between quotes. set_up() makes them octets and no characters, so
+ * quote and backslash are all that need escaping. Eight at a time: x - 0x01.. & ~x & 0x80.. is not 0 where
  * an octet of x is.
  */
 #define ONES 0x0101010101010101U
@@ -314,25 +394,6 @@ escape(char *d, const char *s, size_t n)
 	return d;
 }
 
-/* The octets of the first n characters at most, and of n octets where bytes is set. */
-static size_t
-cut(struct db_text t, size_t n, int bytes)
-{
-	size_t i = 0;
-
-	if (t.len <= n)		/* a character has at least one octet */
-		return t.len;
-	if (!bytes)
-		for (; i < t.len && n > 0; n--)
-			do
-				i++;
-			while (i < t.len && (t.ptr[i] & 0xc0) == 0x80);
-	else
-		for (i = n; i > 0 && (t.ptr[i] & 0xc0) == 0x80; i--)
-			;
-	return i;
-}
-
 static char *
 put(char *d, const char *s)
 {
@@ -343,217 +404,133 @@ put(char *d, const char *s)
 }
 
 static char *
-put_text(char *d, const char *before, struct db_text t)
+put_text(char *d, const char *before, const struct db_text *t)
 {
-	return escape(put(d, before), t.ptr, t.len);
+	return put(escape(put(d, before), t->ptr, t->len), "'");
 }
 
-static char *
-put_chars(char *d, const char *before, struct db_text t, size_t chars)
+/* Room for a statement of n octets. */
+static int
+text_reserve(struct db *db, size_t n)
 {
-	return escape(put(d, before), t.ptr, cut(t, chars, 0));
+	if (db->text_cap >= n)
+		return 0;
+	free(db->text);
+	db->text = malloc(n);
+	db->text_cap = db->text ? n : 0;
+	return db->text ? 0 : -1;
 }
 
-static void
-set_date(struct db *db, time_t t)
+/* What a mail takes in a statement that does not escape; twice as much in one that does. */
+static size_t
+wire_size(const struct db_mail *m)
 {
-	struct tm tm;
-
-	if (t == db->date && db->date_text[0])
-		return;
-	db->date = t;
-	if (gmtime_r(&t, &tm) == NULL || tm.tm_year < 70 || tm.tm_year > 8000 ||
-	    strftime(db->date_text, sizeof(db->date_text), "%Y-%m-%d %H:%M:%S", &tm) == 0)
-		strcpy(db->date_text, "1970-01-01 00:00:00");
+	return m->rows * (m->size + ROW_SLACK);
 }
 
-/*
- * The rows of a mail at the end of a batch that has room for them, at least as
- * long as the words before VALUES: send_next() writes those over answered mails.
- */
-static void
-add_rows(struct db *db, struct batch *b, struct db_mail *m, const struct db_columns *c)
+/* Too large for one statement, or for one row a recipient. */
+static int
+is_large(const struct db *db, const struct db_mail *m)
 {
-	const struct db_row *row;
-	char *start = b->buf + b->len, *d = start;
+	size_t n = wire_size(m);
 
-	for (row = c->row; row < c->row + c->rows; row++) {
-		d = put(put(d, "('"), db->date_text);
-		d = put_text(d, "','", c->from);
-		d = put_chars(d, "','", row->to, ADDRESS_CHARS);
-		d = put_text(d, "','", c->subject);
-		d = put_text(d, "','", c->body);
-		d = put_text(d, "','", c->charset);
-		d = put_text(d, "',_binary'", c->mail);
-		d = put_chars(d, "',0,'", row->hash, HASH_CHARS);
-		d = put_text(d, "','", c->content_type);
-		d = put_chars(d, "','", row->recipient, ADDRESS_CHARS);
-		d = put(d, "'),");
-	}
-	while ((size_t)(d - start) < db->insert_len) {
-		d[-1] = ' ';
-		*d++ = ',';
-	}
-	m->start = b->len;
-	m->len = (size_t)(d - start);
-	b->len += m->len;
+	return m->rows > BATCH_ROWS || (m->rows > 1 && n > BATCH_BYTES) ||
+	    n > db->packet / 2 - SLACK;
 }
 
-/* One statement of a large mail: words, octets between quotes, words. */
-static void
-add_piece(struct batch *b, const char *before, const char *ptr, size_t len, const char *after)
+static const struct db_text *
+field(const struct db_mail *m, size_t row, size_t column)
 {
-	char *start = b->buf + b->len, *d = start + sizeof(len);
+	int i = order[column];
 
-	d = put(escape(put(d, before), ptr, len), after);
-	len = (size_t)(d - start) - sizeof(len);
-	memcpy(start, &len, sizeof(len));
-	b->len += sizeof(len) + len;
-	b->pieces++;
+	return &m->field[i < SHARED ? (size_t)i : (size_t)i + OWN * row];
 }
 
-/* Octets into a variable; the first statement sets it, the others add to it. */
-static void
-add_variable(struct batch *b, const char *set, const char *append, struct db_text t, size_t piece,
-    int text)
+/* The rows of the first mails as text; its length, or 0 where there is no memory. */
+static size_t
+text_rows(struct db *db, size_t mails, size_t size)
 {
-	size_t n = text ? cut(t, piece, 1) : t.len < piece ? t.len : piece;
+	struct db_mail *m = db->first;
+	size_t i, k;
+	char *d;
 
-	add_piece(b, set, t.ptr, n, "'");
-	while ((t.len -= n) > 0) {
-		t.ptr += n;
-		n = text ? cut(t, piece, 1) : t.len < piece ? t.len : piece;
-		add_piece(b, append, t.ptr, n, "')");
-	}
+	if (text_reserve(db, 2 * size + SLACK) == -1)
+		return 0;
+	d = put(db->text, db->insert);
+	for (; mails > 0; mails--, m = m->next)
+		for (i = 0; i < m->rows; i++) {
+			*d++ = '(';
+			for (k = 0; k < PARAMS; k++)
+				d = put_text(d, order[k] == SHARED + F_HASH ? ",0,'" : k ? ",'" : "'",
+				    field(m, i, k));
+			d = put(d, "),");
+		}
+	return (size_t)(d - db->text) - 1;
+}
+
+/* "SET @m='...'" or "SET @m=CONCAT(@m,'...')" for the next octets of a large mail. */
+static size_t
+text_piece(struct db *db, const struct db_text *t, size_t *at, const char *set, const char *append)
+{
+	size_t packet = db->packet < PACKET_MAX ? db->packet : PACKET_MAX, n = packet / 2 - SLACK;
+	char *d;
+
+	if (n > t->len - *at)
+		n = t->len - *at;
+	if (text_reserve(db, 2 * n + SLACK) == -1)
+		return 0;
+	d = escape(put(db->text, *at ? append : set), t->ptr + *at, n);
+	d = put(d, *at ? "')" : "'");
+	*at += n;
+	return (size_t)(d - db->text);
 }
 
 /*
- * A mail too large for one statement, or for one row a recipient: its octets
- * travel once, in pieces, into variables of the session, and one INSERT makes
- * the rows from those. It alone commits. Where a variable is not what was sent
- * that INSERT finds no row to store, which the count of rows then tells.
+ * The next statement of a large mail: its octets travel once, in pieces, into
+ * variables of the session, and one INSERT makes the rows from those. It alone
+ * commits. Where a variable is not what was sent that INSERT finds no row to
+ * store, which the count of rows then tells.
  */
-static void
-add_pieces(struct db *db, struct batch *b, const struct db_columns *c, size_t piece)
+static size_t
+text_large(struct db *db)
 {
-	char *start, *d;
-	size_t i;
+	const struct db_mail *m = db->first;
+	const struct db_text *f = m->field, *own = f + SHARED;
+	size_t i, n = SLACK + db->insert_len;
+	char *d;
 
-	b->len = 0;
-	add_variable(b, "SET @m=_binary'", "SET @m=CONCAT(@m,_binary'", c->mail, piece, 0);
-	add_variable(b, "SET @b='", "SET @b=CONCAT(@b,'", c->body, piece, 1);
-	start = b->buf + b->len;
-	i = db->insert_len - strlen(VALUES);
-	d = (char *)memcpy(start + sizeof(i), db->insert, i) + i;
-	d = put_text(put(put(d, "SELECT '"), db->date_text), "','", c->from);
-	d = put(put_text(d, "',v.t,'", c->subject), "',@b");
-	d = put(put_text(d, ",'", c->charset), "',@m,0,v.h");
-	d = put(put_text(d, ",'", c->content_type), "',v.r FROM (SELECT '");
-	for (i = 0; i < c->rows; i++) {
-		d = put_chars(d, i ? " UNION ALL SELECT '" : "", c->row[i].to, ADDRESS_CHARS);
-		d = put_chars(d, i ? "','" : "' t,'", c->row[i].hash, HASH_CHARS);
-		d = put_chars(d, i ? "','" : "' h,'", c->row[i].recipient, ADDRESS_CHARS);
-		d = put(d, i ? "'" : "' r");
+	if (!db->begun_mail || db->mail_at < f[F_MAIL].len) {
+		db->begun_mail = 1;
+		return text_piece(db, &f[F_MAIL], &db->mail_at, "SET @m='", "SET @m=CONCAT(@m,'");
 	}
-	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", c->mail.len, c->body.len);
-	i = (size_t)(d - start) - sizeof(i);
-	memcpy(start, &i, sizeof(i));
-	b->len += sizeof(i) + i;
-	b->pieces++;
-}
-
-enum db_status
-db_add(struct db *db, struct db_mail *m, const struct db_columns *given)
-{
-	struct db_columns c = *given;
-	struct batch *b = db->first ? db->last : NULL;
-	size_t packet = db->packet ? db->packet : PACKET_MIN, i, room, row, raw, held;
-	int large;
-
-	db->now = clock_ms();
-	if (c.rows == 0 || db->hopeless || (db->state < IDLE &&
-	    db->now - db->away_since > db->conf.timeout * 1000LL))
-		return DB_LOST;
-	if (c.mail.len > db_max_mail(db))
-		return DB_TOO_BIG;
-	c.from.len = cut(c.from, ADDRESS_CHARS, 0);
-	c.subject.len = cut(c.subject, SUBJECT_BYTES, 1);
-	c.body.len = cut(c.body, db_max_mail(db) < BODY_BYTES ? db_max_mail(db) : BODY_BYTES, 1);
-	c.charset.len = cut(c.charset, CHARSET_CHARS, 0);
-	c.content_type.len = cut(c.content_type, TYPE_CHARS, 0);
-	set_date(db, c.date);
-
-	row = ROW_SLACK + c.from.len + c.subject.len + c.charset.len + c.content_type.len;
-	raw = row + c.body.len + c.mail.len;
-	large = c.rows > 1 && raw > BATCH_BYTES / c.rows;
-	raw *= large ? 1 : c.rows;
-	for (i = 0; i < c.rows; i++)
-		raw += c.row[i].to.len + c.row[i].hash.len + c.row[i].recipient.len +
-		    (large ? ROW_SLACK : 0);
-	/* Escaping at most doubles. */
-	room = raw * 2 + db->insert_len * 2 + SLACK;
-	if (room > packet)
-		large = 1;
-	if (packet > PACKET_MAX)
-		packet = PACKET_MAX;
-	packet = packet / 2 - SLACK;
-	if (large)
-		room += (raw / packet + 2) * SLACK;
-	if (!b || large || b->pieces || b->mails >= BATCH_MAILS || (b == db->first &&
-	    db->state == STORING) || b->len + raw > BATCH_BYTES)
-		b = batch_new(db);
-	if (b == NULL)
-		return DB_LOST;
-	if (batch_reserve(b, room) == -1) {
-		if (b->mails == 0)
-			batch_free(db, b);
-		return DB_LOST;
+	if (!db->begun_body || db->body_at < f[F_BODY].len) {
+		db->begun_body = 1;
+		return text_piece(db, &f[F_BODY], &db->body_at, "SET @b='", "SET @b=CONCAT(@b,'");
 	}
-	held = b->mails ? b->len : 0;
-	if (large)
-		add_pieces(db, b, &c, packet);
-	else
-		add_rows(db, b, m, &c);
-	db->held += b->len - held;
-	m->rows = c.rows;
-	m->status = DB_PENDING;
-	m->deadline = db->now + db->conf.timeout * 1000LL;
-	m->next = NULL;
-	*b->end = m;
-	b->end = &m->next;
-	if (b->mails++ > 0)
-		return DB_PENDING;
-	if (db->first)
-		db->last->next = b;
-	else
-		db->first = b;
-	db->last = b;
-	return DB_PENDING;
-}
-
-/* The first n mails of the oldest batch have their answer. */
-static void
-settle(struct db *db, size_t n, enum db_status status)
-{
-	struct batch *b = db->first;
-	struct db_mail *m;
-
-	b->bad = b->bad > n ? b->bad - n : 0;
-	b->mails -= n;
-	while (n-- > 0) {
-		m = b->mail;
-		b->mail = m->next;
-		m->next = NULL;
-		m->status = status;
-		*db->done_end = m;
-		db->done_end = &m->next;
+	db->last_piece = 1;
+	for (i = 0; i < SHARED; i++)
+		n += i == F_MAIL || i == F_BODY ? 0 : 2 * f[i].len;
+	for (i = 0; i < OWN * m->rows; i++)
+		n += 2 * own[i].len + ROW_SLACK;
+	if (text_reserve(db, n) == -1)
+		return 0;
+	n = db->insert_len - strlen(VALUES);
+	d = (char *)memcpy(db->text, db->insert, n) + n;
+	d = put_text(d, "SELECT '", &f[F_DATE]);
+	d = put_text(d, ",'", &f[F_FROM]);
+	d = put_text(d, ",v.t,'", &f[F_SUBJECT]);
+	d = put_text(d, ",@b,'", &f[F_CHARSET]);
+	d = put_text(d, ",@m,0,v.h,'", &f[F_TYPE]);
+	d = put(d, ",v.r FROM (");
+	for (i = 0; i < m->rows; i++, own += OWN) {
+		d = put_text(d, i ? " UNION ALL SELECT '" : "SELECT '", &own[F_TO]);
+		d = put_text(d, i ? ",'" : " t,'", &own[F_HASH]);
+		d = put_text(d, i ? ",'" : " h,'", &own[F_RECIPIENT]);
+		d = put(d, i ? "" : " r");
 	}
-	if (b->mail)
-		return;
-	db->clear |= b->piece > 0;
-	db->first = b->next;
-	db->held -= b->len;
-	batch_free(db, b);
+	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", f[F_MAIL].len,
+	    f[F_BODY].len);
+	return (size_t)(d - db->text);
 }
 
 /* ---- the client libraries: one call under way, never one that waits ---- */
@@ -580,6 +557,8 @@ call(struct db *db, enum call what)
 	}
 	db->call = what;
 	db->begun = db->failed = 0;
+	if (what != PREPARE && what != EXECUTE)
+		db->used = NULL;
 }
 
 static void
@@ -588,6 +567,13 @@ query(struct db *db, const char *sql, size_t len)
 	db->sql = sql;
 	db->sql_len = len;
 	call(db, QUERY);
+}
+
+/* The error of the call that failed. */
+static unsigned
+error_of(const struct db *db)
+{
+	return db->used ? mysql_stmt_errno(db->used) : mysql_errno(db->my);
 }
 
 #ifdef MARIADB_PACKAGE_VERSION_ID
@@ -622,6 +608,14 @@ step(struct db *db, int ready)
 		    mysql_store_result_cont(&db->result, my, ready);
 		error = db->waits == 0 && db->result == NULL;
 		break;
+	case PREPARE:
+		db->waits = first ? mysql_stmt_prepare_start(&error, db->used, db->sql, db->sql_len) :
+		    mysql_stmt_prepare_cont(&error, db->used, ready);
+		break;
+	case EXECUTE:
+		db->waits = first ? mysql_stmt_execute_start(&error, db->used) :
+		    mysql_stmt_execute_cont(&error, db->used, ready);
+		break;
 	case NONE:
 		return 1;
 	}
@@ -640,6 +634,7 @@ wants(const struct db *db)
 }
 
 #define POLL_MS -1
+#define PLAIN 0
 
 #else
 /*
@@ -668,7 +663,7 @@ step(struct db *db, int ready)
 	case RESULT:
 		status = mysql_store_result_nonblocking(db->my, &db->result);
 		break;
-	case NONE:
+	default:
 		return 1;
 	}
 	if (status == NET_ASYNC_NOT_READY) {
@@ -689,11 +684,13 @@ wants(const struct db *db)
 }
 
 #define POLL_MS 20
+#define PLAIN 1			/* this library executes what is prepared only while one waits */
 #endif
 
 static void
 hang_up(struct db *db)
 {
+	size_t i;
 	int fd;
 
 	if (db->my == NULL)
@@ -707,6 +704,11 @@ hang_up(struct db *db)
 #endif
 	mysql_close(db->my);
 	db->my = NULL;
+	for (i = 0; i <= BATCH_ROWS; i++)	/* after it, so that no statement is told */
+		if (db->stmt[i])
+			mysql_stmt_close(db->stmt[i]);
+	memset(db->stmt, 0, sizeof(db->stmt));
+	db->used = NULL;
 	db->call = NONE;
 	db->failed = 0;
 	if (db->result)
@@ -728,8 +730,7 @@ lose(struct db *db, int next)
 	db->state = AWAY;
 	db->again_at = 0;
 	db->clear = 0;
-	if (db->first)
-		db->first->piece = db->first->at = 0;
+	rewind_large(db);
 	if (next)
 		db->at = (db->at + 1) % db->nhosts;
 	db->retry_at = db->now;
@@ -765,15 +766,15 @@ connect_next(struct db *db)
 static void
 connect_failed(struct db *db)
 {
-	unsigned error = db->failed ? mysql_errno(db->my) : 2013;
+	unsigned error = db->failed ? error_of(db) : 2013;
 	const struct known *k = look_up(error);
 
 	news(db, error, db->failed ? mysql_error(db->my) : "no answer", k->hint);
 	lose(db, 1);
 	/* A network heals by itself; a wrong password does not while these mails wait. */
 	db->hopeless = *k->hint && k->verdict == MEND && db->attempts % db->nhosts == 0;
-	while (db->hopeless && db->first)
-		settle(db, db->first->mails, DB_LOST);
+	if (db->hopeless)
+		settle(db, db->mails, DB_LOST);
 }
 
 /* What a session must be like whatever the server's defaults are. */
@@ -783,8 +784,11 @@ set_up(struct db *db)
 	int lock = db->conf.timeout > 6 ? db->conf.timeout - 5 : 1;
 	int n;
 
-	/* The server gives up on a lock before we do, so that it does not store later. */
-	n = snprintf(db->setup, sizeof(db->setup), "SET NAMES utf8mb4,sql_mode='STRICT_ALL_TABLES',"
+	/*
+	 * Text is valid UTF-8 already; as octets it costs the server a quarter less. It gives
+	 * up on a lock before we do, so that it does not store later.
+	 */
+	n = snprintf(db->setup, sizeof(db->setup), "SET NAMES binary,sql_mode='STRICT_ALL_TABLES',"
 	    "time_zone='+00:00',autocommit=1,lock_wait_timeout=%d,innodb_lock_wait_timeout=%d",
 	    lock, lock);
 	db->id = mysql_thread_id(db->my);
@@ -798,7 +802,10 @@ connected(struct db *db)
 	MYSQL_ROW row = mysql_fetch_row(db->result);
 
 	db->packet = row && row[0] ? strtoul(row[0], NULL, 10) : PACKET_MIN;
+	if (db->packet < 4 * SLACK)
+		db->packet = 4 * SLACK;
 	db->state = IDLE;
+	db->plain = PLAIN;
 	db->up_since = db->now;
 	db->hopeless = 0;
 	/* Where it is storing that fails, connecting is no news. */
@@ -811,14 +818,60 @@ connected(struct db *db)
 
 /* ---- sending ---- */
 
+#if PLAIN == 0
+/* The rows of the first mails as parameters, of a statement that may have to be prepared first. */
+static int
+send_prepared(struct db *db, size_t mails)
+{
+	struct db_mail *m = db->first;
+	MYSQL_BIND *b = db->bind;
+	MYSQL_STMT **stmt = &db->stmt[db->rows];
+	size_t i, k;
+
+	if (*stmt == NULL) {
+		if ((*stmt = mysql_stmt_init(db->my)) == NULL ||
+		    text_reserve(db, db->insert_len + db->rows * strlen(MARKS) + 1) == -1)
+			return -1;
+		put(db->text, db->insert);
+		for (i = 0; i < db->rows; i++)
+			put(db->text + db->insert_len + i * strlen(MARKS), MARKS);
+		query(db, db->text, db->insert_len + i * strlen(MARKS) - 1);
+		call(db, PREPARE);
+		db->used = *stmt;
+		db->state = PREPARING;
+		return 0;
+	}
+	for (; mails > 0; mails--, m = m->next)
+		for (i = 0; i < m->rows; i++)
+			for (k = 0; k < PARAMS; k++, b++) {
+				const struct db_text *t = field(m, i, k);
+
+				b->buffer_type = MYSQL_TYPE_STRING;
+				b->buffer = (void *)(uintptr_t)t->ptr;
+				b->buffer_length = (unsigned long)t->len;
+				b->length = &b->buffer_length;
+			}
+	if (mysql_stmt_bind_param(*stmt, db->bind) != 0)
+		return -1;
+	call(db, EXECUTE);
+	db->used = *stmt;
+	return 0;
+}
+#else
+static int
+send_prepared(struct db *db, size_t mails)
+{
+	(void)db, (void)mails;
+	return -1;
+}
+#endif
+
 /* Sends what is due on an idle connection; 0: nothing is. */
 static int
 send_next(struct db *db)
 {
-	struct batch *b = db->first;
-	struct db_mail *m;
-	size_t n, i, len;
-	char *start;
+	struct db_mail *m = db->first;
+	size_t limit = db->packet / 2 - SLACK, size = 0, n, len;
 
 	db->until = db->now + (db->conf.timeout * 1000LL < FLIGHT_MS ?
 	    db->conf.timeout * 1000LL : FLIGHT_MS);
@@ -827,41 +880,37 @@ send_next(struct db *db)
 		query(db, "SET @m=NULL,@b=NULL", 19);
 		return 1;
 	}
-	if (b == NULL || db->now < db->again_at)
+	if (m == NULL || db->now < db->again_at)
 		return 0;
-	if (b->pieces) {
-		start = b->buf + b->at;
-		memcpy(&len, start, sizeof(len));
-		start += sizeof(len);
-		db->sent = 1;
-		db->rows = b->mail->rows;
-	} else {
-		n = b->bad ? (b->bad + 1) / 2 : b->mails;
-		for (;;) {
-			db->rows = 0;
-			for (m = b->mail, i = 1; ; m = m->next, i++) {
-				db->rows += m->rows;
-				if (i == n)
-					break;
-			}
-			start = b->buf + b->mail->start - db->insert_len;
-			len = m->start + m->len - 1 - b->mail->start + db->insert_len;
-			if (n == 1 || len < db->packet)
-				break;
-			n /= 2;
-		}
-		memcpy(start, db->insert, db->insert_len);
-		db->sent = n;
+	db->rows = 0;
+	if (limit > BATCH_BYTES)
+		limit = BATCH_BYTES;
+	for (n = 0; m && n < (db->bad ? (db->bad + 1) / 2 : BATCH_ROWS) && !is_large(db, m); n++) {
+		if (n > 0 && (db->rows + m->rows > BATCH_ROWS || size + wire_size(m) > limit))
+			break;
+		db->rows += m->rows;
+		size += wire_size(m);
+		m = m->next;
 	}
-	if (len >= db->packet) {	/* made for a server that took more */
-		news(db, 1153, "max_allowed_packet is smaller than a mail that waits", "");
+	db->state = STORING;
+	db->sent = n ? n : 1;
+	if (db->until < db->first->deadline)
+		db->until = db->first->deadline;
+	if (n == 0)
+		db->rows = db->first->rows;
+	else if (!db->plain && send_prepared(db, n) == 0)
+		return 1;
+	/* A mail that came when the server took more is too large to be made again. */
+	len = db->first->field[F_MAIL].len > db_max_mail(db) ? db->packet :
+	    n ? text_rows(db, n, size) : text_large(db);
+	if (len == 0 || len >= db->packet) {
+		news(db, len ? 1153 : 2008, len ? "max_allowed_packet is smaller than a mail that "
+		    "waits" : "no memory for a statement", "");
+		db->state = IDLE;
 		settle(db, db->sent, DB_LOST);
 		return send_next(db);
 	}
-	db->state = STORING;
-	if (db->until < b->mail->deadline)
-		db->until = b->mail->deadline;
-	query(db, start, len);
+	query(db, db->text, len);
 	return 1;
 }
 
@@ -870,8 +919,9 @@ send_next(struct db *db)
 static void
 statement_failed(struct db *db)
 {
-	unsigned error = mysql_errno(db->my);
-	const char *text = mysql_error(db->my), *state = mysql_sqlstate(db->my);
+	unsigned error = error_of(db);
+	const char *text = db->used ? mysql_stmt_error(db->used) : mysql_error(db->my);
+	const char *state = db->used ? mysql_stmt_sqlstate(db->used) : mysql_sqlstate(db->my);
 	const struct known *k = look_up(error);
 	enum verdict verdict = k->verdict;
 	enum db_status status = DB_LOST;
@@ -892,11 +942,12 @@ statement_failed(struct db *db)
 		status = DB_REFUSED;
 	}
 	if (verdict == ROW && db->sent > 1) {
-		db->first->bad = db->sent;
+		db->bad = db->sent;
 		return;
 	}
 	if (verdict == AGAIN) {
 		db->again_at = db->now + AGAIN_MS;
+		rewind_large(db);
 		return;
 	}
 	news(db, error, text, status == DB_REFUSED ? "" : k->hint);
@@ -911,8 +962,6 @@ statement_failed(struct db *db)
 static void
 statement_done(struct db *db)
 {
-	struct batch *b = db->first;
-
 	if (mysql_thread_id(db->my) != db->id) {
 		/* A library that reconnected by itself: what it sent where is not known. */
 		news(db, 2013, "lost the connection", "");
@@ -921,18 +970,17 @@ statement_done(struct db *db)
 		return;
 	}
 	db->state = IDLE;
-	if (b->pieces > 0) {
-		b->at += sizeof(db->sql_len) + db->sql_len;
-		if (++b->piece < b->pieces)
-			return;
-	}
-	if (mysql_affected_rows(db->my) != db->rows) {
+	if (db->begun_mail && !db->last_piece)
+		return;
+	if ((db->used ? mysql_stmt_affected_rows(db->used) : mysql_affected_rows(db->my)) !=
+	    db->rows) {
 		news(db, 2027, "stored other rows than were sent", "");
 		settle(db, db->sent, DB_LOST);
 		return;
 	}
 	db->statements++;
 	db->attempts = 0;
+	db->plain = PLAIN;
 	if (db->trouble != NONE)
 		news(db, 0, "storing again", "");
 	db->trouble = NONE;
@@ -949,7 +997,11 @@ finished(struct db *db)
 		connect_failed(db);
 	else if (db->failed && db->state == STORING)
 		statement_failed(db);
-	else if (db->failed)
+	else if (db->failed && db->state == PREPARING && error_of(db) < 2000) {
+		/* Whatever is wrong, the same as text will tell, or do. */
+		db->plain = 1;
+		db->state = IDLE;
+	} else if (db->failed)
 		lose(db, 0);
 	else switch (db->state) {
 	case CONNECTING:
@@ -969,9 +1021,17 @@ finished(struct db *db)
 	case STORING:
 		statement_done(db);
 		break;
-	default:
+	case CLEARING:
 		db->clear = 0;
 		db->state = IDLE;
+		break;
+	default:
+		db->state = IDLE;
+	}
+	if (db->state == IDLE && db->text_cap > KEEP_BYTES) {
+		free(db->text);
+		db->text = NULL;
+		db->text_cap = 0;
 	}
 }
 
@@ -1029,17 +1089,27 @@ db_timeout(const struct db *db)
 		if (POLL_MS >= 0 && at > now + POLL_MS)
 			at = now + POLL_MS;
 	}
-	if (db->state < STORING && db->first && db->first->mail->deadline < at)
-		at = db->first->mail->deadline;
+	if (db->state < STORING && db->first && db->first->deadline < at)
+		at = db->first->deadline;
 	return at <= now ? 0 : at - now > INT_MAX ? INT_MAX : (long)(at - now);
+}
+
+/* The next statement is still small and young: as long as there is input, mails may join it. */
+static int
+filling(const struct db *db)
+{
+	return db->first && db->mails < BATCH_ROWS && db->held < WORTH_BYTES && !db->bad &&
+	    !db->begun_mail && db->now < db->first->deadline - db->conf.timeout * 1000LL + WORTH_MS;
 }
 
 void
 db_run(struct db *db, int ready)
 {
+	int send = ready & DB_SEND;
+
 	db->now = clock_ms();
-	for (;; ready = 0) {
-		while (db->state != STORING && db->first && db->first->mail->deadline <= db->now)
+	for (ready &= ~DB_SEND; ; ready = 0) {
+		while (db->state != STORING && db->first && db->first->deadline <= db->now)
 			settle(db, 1, DB_LOST);
 		if (db->state == AWAY) {
 			if (db->now >= db->retry_at)
@@ -1049,6 +1119,8 @@ db_run(struct db *db, int ready)
 		} else if (db->state == IDLE) {
 			if (ready & DB_READ)	/* unasked: it hangs up */
 				lose(db, 0);
+			else if (!send && filling(db))
+				return;
 			else if (!send_next(db))
 				return;
 		} else if (step(db, ready))
@@ -1134,6 +1206,7 @@ db_new(const struct db_config *conf)
 	if (db == NULL)
 		return NULL;
 	db->conf = *conf;
+	db->end = &db->first;
 	db->done_end = &db->done;
 	db->was = SIZE_MAX;
 	db->now = db->away_since = clock_ms();
@@ -1159,6 +1232,7 @@ db_new(const struct db_config *conf)
 			*d++ = '`';
 	db->table_len = (size_t)(d - db->insert) + 1 - strlen(INTO);
 	d = put(d, "` (" COLUMNS ") " VALUES);
+	*d = '\0';
 	db->insert_len = (size_t)(d - db->insert);
 	return db;
 }
@@ -1166,19 +1240,14 @@ db_new(const struct db_config *conf)
 void
 db_free(struct db *db)
 {
-	struct batch *b;
+	struct db_mail *m;
 
 	if (db == NULL)
 		return;
 	hang_up(db);
-	db->spares = SPARES;	/* none is kept now */
-	while ((b = db->first ? db->first : db->spare) != NULL) {
-		if (b == db->first)
-			db->first = b->next;
-		else
-			db->spare = b->next;
-		batch_free(db, b);
-	}
+	for (m = db->first; m; m = m->next)
+		free(m->field);
+	free(db->text);
 	free(db->insert);
 	free(db->host);
 	free(db->hosts);
@@ -1336,7 +1405,7 @@ check(struct db *db, char *why, size_t cap)
 		return -1;
 	}
 	snprintf(table, sizeof(table), "%.*s", (int)db->table_len, db->insert + strlen(INTO));
-	d = put(from, " WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME='");
+	d = put(from, " WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME=_utf8mb4'");
 	*put(escape(d, db->conf.table, n), "'") = '\0';
 	snprintf(sql, sizeof(sql), "SELECT t.ENGINE,e.TRANSACTIONS FROM information_schema.TABLES t"
 	    " LEFT JOIN information_schema.ENGINES e ON e.ENGINE=t.ENGINE%s", from);

@@ -43,7 +43,8 @@ struct db_columns {
 struct db_mail {
 	enum db_status status;
 	struct db_mail *next;	/* the rest is db.c's own */
-	size_t start, len, rows;
+	struct db_text *field;
+	size_t rows, size;
 	long long deadline;
 };
 
@@ -55,6 +56,7 @@ void	db_free(struct db *);
 int	db_fd(const struct db *);	/* -1: nothing to wait on */
 #define DB_READ 1
 #define DB_WRITE 2
+#define DB_SEND 4		/* to db_run(): nothing more is coming, send what there is */
 int	db_wants(const struct db *);	/* DB_READ | DB_WRITE */
 long	db_timeout(const struct db *);	/* ms until db_run() or db_done() has work; -1: none */
 void	db_run(struct db *, int ready);	/* what select() found of that: whatever is due */

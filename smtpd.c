@@ -1941,7 +1941,7 @@ worker_loop(int master, const sigset_t *unblocked)
 					accept_clients(listeners[i].fd);
 		fd = db_fd(db);
 		db_run(db, fd == -1 ? 0 : (FD_ISSET(fd, &r) ? DB_READ : 0) |
-		    (FD_ISSET(fd, &w) ? DB_WRITE : 0));
+		    (FD_ISSET(fd, &w) ? DB_WRITE : 0) | (ready == 0 ? DB_SEND : 0));
 		results();
 		db_run(db, 0);
 		for (const char *news; (news = db_news(db)) != NULL; )
