@@ -1033,8 +1033,10 @@ cmd_ehlo(struct session *s, char *arg)
 static void
 cmd_starttls(struct session *s, char *arg)
 {
-	if (s->tls || *conf.text[GSMTP_TLS_CERT] == '\0')
-		reply(s, 503, "5.5.1", "no TLS to start here");
+	if (*conf.text[GSMTP_TLS_CERT] == '\0')
+		reply(s, 502, "5.5.1", "no TLS here");
+	else if (s->tls)
+		reply(s, 503, "5.5.1", "this is TLS already");
 	else if (*arg)
 		reply(s, 501, "5.5.4", "STARTTLS takes no argument");
 	else {
