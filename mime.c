@@ -387,18 +387,15 @@ conv_cp1252(struct conv *c, const char *p, size_t n)
 	}
 }
 
-/* Text from iconv(), less its NULs. */
+/* Text from iconv(), which makes more than characters of some charsets (UCS-4). */
 static void
 put_converted(struct out *o, const char *p, size_t n)
 {
-	const char *nul;
+	struct conv c = { .kind = UTF8, .o = o };
 
-	while ((nul = memchr(p, '\0', n)) != NULL) {
-		put(o, p, (size_t)(nul - p));
-		n -= (size_t)(nul - p) + 1;
-		p = nul + 1;
-	}
-	put(o, p, n);
+	conv_utf8(&c, p, n);
+	if (c.held > 0)
+		put(o, REPLACEMENT, 3);
 }
 
 /*

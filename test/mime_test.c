@@ -359,6 +359,27 @@ check_depth(void)
 	report(strcmp(got, "deep") == 0, "99 deep", "", got, "deep");
 }
 
+/* Charsets of which iconv makes what is no UTF-8: beyond U+10FFFF, surrogates. */
+static void
+check_iconv(void)
+{
+	static const char *const labels[] = { "csucs4", "ucs4", "ucs-4be", "ucs-4le", "wchar_t",
+	    "osf00010104", "osf05010001", "iso-ir-193", "utf-32", "utf-16be", "utf-7" };
+	static const char octets[] = "aaaa\0\0\xd8\0\xf4\x90\x80\x80\0\0\xdf\xff\xed\xa0\x80\xf9\x80\x80\x80\x80";
+	char msg[200], got[400], again[400];
+	struct mime_part part;
+	size_t i, n;
+
+	for (i = 0; i < sizeof(labels) / sizeof(*labels); i++) {
+		n = (size_t)sprintf(msg, "Content-Type: text/plain; charset=%s\r\n\r\n", labels[i]);
+		memcpy(msg + n, octets, sizeof(octets));
+		mime_body(msg, n + sizeof(octets), &part);
+		n = mime_text(&part, got, sizeof(got));
+		report(n > 0 && mime_utf8((struct mime_span){ got, n }, again, sizeof(again)) == n &&
+		    memcmp(got, again, n) == 0, "valid UTF-8 from iconv", labels[i], got, again);
+	}
+}
+
 /* What makes iconv load charsets again and again is bounded; past it, text is text. */
 static void
 check_limits(void)
@@ -414,6 +435,7 @@ main(void)
 	check_utf16();
 	check_pieces();
 	check_depth();
+	check_iconv();
 	check_limits();
 	check_walk();
 	printf("%d passed, %d failed\n", passed, failed);
