@@ -510,6 +510,7 @@ text_large(struct db *db)
 	db->last_piece = 1;
 	for (i = 0; i < SHARED; i++)
 		n += i == F_MAIL || i == F_BODY ? 0 : 2 * f[i].len;
+	n += 2 * (f[F_FROM].len + f[F_SUBJECT].len);
 	for (i = 0; i < OWN * m->rows; i++)
 		n += 2 * own[i].len + ROW_SLACK;
 	if (text_reserve(db, n) == -1)
@@ -520,7 +521,9 @@ text_large(struct db *db)
 	d = put_text(d, ",'", &f[F_FROM]);
 	d = put_text(d, ",v.t,'", &f[F_SUBJECT]);
 	d = put_text(d, ",@b,'", &f[F_CHARSET]);
-	d = put_text(d, ",@m,0,v.h,'", &f[F_TYPE]);
+	d = put_text(d, ",@m,0,IF(v.h='',MD5(CONCAT(v.t,'", &f[F_FROM]);
+	d = put_text(d, ",'", &f[F_SUBJECT]);
+	d = put_text(d, ",@b)),v.h),'", &f[F_TYPE]);
 	d = put(d, ",v.r FROM (");
 	for (i = 0; i < m->rows; i++, own += OWN) {
 		d = put_text(d, i ? " UNION ALL SELECT '" : "SELECT '", &own[F_TO]);

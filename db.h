@@ -31,7 +31,11 @@ enum db_status {
 struct db_text { const char *ptr; size_t len; };
 
 /* The columns; all text is valid UTF-8 but mail, which is any octets. */
-struct db_row { struct db_text to, recipient, hash; };	/* what differs by recipient */
+/*
+ * What differs by recipient. Of a mail that takes more than 1 MB in all its rows hash
+ * may be empty: the server makes it then, the MD5 of to, from, subject and body.
+ */
+struct db_row { struct db_text to, recipient, hash; };
 struct db_columns {
 	time_t date;
 	struct db_text from, subject, body, charset, content_type, mail;
