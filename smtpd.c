@@ -53,13 +53,14 @@ enum {
 	PATH_MAX_IN = 320,	/* local-part 64 + "@" + domain 255, 4.5.3.1.1 and .2; the columns' width */
 	BODY_MAX = 16777215,	/* what a mediumtext holds */
 	SUBJECT_MAX = 65535,	/* what a text holds */
-	READ_MAX = 131072,	/* octets taken from one client at once */
+	READ_MAX = 131072,	/* octets of a message taken from one client at once; of commands LINE_MAX_IN */
 	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
 	KEEP_MAX = 1048576,	/* scratch memory kept from one mail to the next */
-	ACCEPT_BURST = 16,	/* connections accepted before sessions get their turn */
+	ACCEPT_BURST = 64,	/* connections accepted before sessions get their turn */
 	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
 	LOG_MS = 100,		/* lines of the log that wait for others to be written with */
 	YIELD_MS = 3,		/* how long a client is left to a worker that has fewer */
+	MESSAGES_MS = 10,	/* for messages before commands have their turn again */
 	FEW_SESSIONS = 64,	/* up to so many, select() looks at all of them each time */
 	HOT_MS = 500,
 	COLD_MS = 10,		/* what an idle session's first word may wait while others are busy */
@@ -772,10 +773,10 @@ is_recipient_field(struct mime_span name)
 /*
  * The columns of one recipient: "recipient" is the forward-path, "to" the same
  * or local-part@GM_PRIMARY_MAIL_HOST, "hash" the MD5 of to, from, subject and
- * body. They are written at text, which is where the next one's go then.
+ * body, where db.c wants it. They are written at text, the next one's behind it.
  */
 static char *
-make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, char *text)
+make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, char *text, int hashed)
 {
 	const char *primary = conf.text[GM_PRIMARY_MAIL_HOST], *at = strrchr(rcpt, '@');
 	struct md5 m = { { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476 }, 0, { 0 } };
@@ -790,12 +791,14 @@ make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, cha
 		len += row->to.len;
 	}
 	lower_all(text, len);
+	row->hash = (struct db_text){ text + len, hashed ? 32 : 0 };
+	if (!hashed)
+		return text + len;
 	md5_add(&m, row->to.ptr, row->to.len);
 	md5_add(&m, col->from.ptr, col->from.len);
 	md5_add(&m, col->subject.ptr, col->subject.len);
 	md5_add(&m, col->body.ptr, col->body.len);
 	md5_hex(&m, text + len);
-	row->hash = (struct db_text){ text + len, 32 };
 	return text + len + 33;
 }
 
@@ -858,7 +861,7 @@ save_email(struct session *s)
 	col.row = row;
 	col.rows = s->tx.rcpts;
 	for (i = 0; i < s->tx.rcpts; i++, rcpt += strlen(rcpt) + 1)
-		text = make_row(&row[i], rcpt, &col, text);
+		text = make_row(&row[i], rcpt, &col, text, i == 0 || i * col.body.len < KEEP_MAX);
 	memcpy(s->hash, row->hash.ptr, 33);
 	status = db_add(db, &s->mail, &col);
 answer:
@@ -1412,6 +1415,12 @@ proxy_header(struct session *s, const char *p, size_t n)
 
 /* ---- sessions ---- */
 
+static int
+in_message(const struct session *s)
+{
+	return s->state == DATA || s->state == CHUNK;
+}
+
 /* Is its input wanted? Not while it has replies to read, or its mail is at the database. */
 static int
 may_read(const struct session *s)
@@ -1583,7 +1592,7 @@ static void
 session_read(struct session *s)
 {
 	static char buf[READ_MAX + LINE_MAX_IN];
-	size_t have;
+	size_t have, max;
 	ssize_t n;
 
 	do {
@@ -1592,8 +1601,8 @@ session_read(struct session *s)
 			memcpy(buf, s->in.ptr, have);
 			buf_free(&s->in);
 		}
-		n = s->tls ? tls_read(s->tls, buf + have, sizeof(buf) - have) :
-		    read(s->fd, buf + have, sizeof(buf) - have);
+		max = in_message(s) ? sizeof(buf) - have : LINE_MAX_IN;
+		n = s->tls ? tls_read(s->tls, buf + have, max) : read(s->fd, buf + have, max);
 		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
 			if (have > 0 && buf_add(&s->in, buf, have) == -1)
 				session_close(s);
@@ -1675,17 +1684,15 @@ session_start(struct session *s, const unsigned char addr[16])
 	s->since = now;
 	if (conf.num[GSMTP_VERBOSE])
 		log_line(s->id, "connect client=%s", s->peer);
-	if (all > (unsigned long)conf.num[MAX_SMTP_CLIENTS]) {
+	if (all > (unsigned long)conf.num[MAX_SMTP_CLIENTS])
 		reply(s, 421, "4.7.0", "too many connections");
-		return;
-	}
-	if (all > (unsigned long)conf.num[GSMTP_MAX_CLIENTS_PER_IP] &&
+	else if (all > (unsigned long)conf.num[GSMTP_MAX_CLIENTS_PER_IP] &&
 	    clients_of(s->key) > conf.num[GSMTP_MAX_CLIENTS_PER_IP]) {
 		log_line(s->id, "limit GSMTP_MAX_CLIENTS_PER_IP client=%s", s->peer);
 		reply(s, 421, "4.7.0", "too many connections from your address");
-		return;
-	}
-	reply(s, 220, NULL, "%s ESMTP smtpd", conf.text[GSMTP_HOST_NAME]);
+	} else
+		reply(s, 220, NULL, "%s ESMTP smtpd", conf.text[GSMTP_HOST_NAME]);
+	s->abrupt = s->state == CLOSING;	/* a flood must not hold places while it lingers */
 }
 
 static void
@@ -1737,7 +1744,7 @@ session_timeout(struct session *s, int busy)
 		return;
 	if (s->state == CLOSING)
 		limit = LINGER;
-	else if (s->state == DATA || s->state == CHUNK)
+	else if (in_message(s))
 		limit += (long long)(s->tx.size / 500);
 	if (now - s->since <= limit * 1000)
 		return;
@@ -1783,22 +1790,22 @@ ahead(void)
 }
 
 /*
- * All workers wait on the same listeners. One that is ahead leaves a new client
- * to its siblings for a moment; if none comes for it, it is served here.
+ * All workers wait on the same listeners. One that is ahead leaves new clients
+ * to its siblings for a moment; if none comes for them, they are served here.
  */
 static void
 accept_clients(int fd)
 {
 	struct sockaddr_storage sa;
 	socklen_t len;
-	int i, client;
+	int i, client, left = accept_at != 0;
 
+	accept_at = 0;
 	for (i = 0; i < ACCEPT_BURST && nsessions < max_sessions; i++) {
-		if (accept_at == 0 && ahead()) {
+		if (!left && ahead()) {
 			accept_at = now + YIELD_MS;
 			return;
 		}
-		accept_at = 0;
 		len = sizeof(sa);
 		if ((client = accept(fd, (struct sockaddr *)&sa, &len)) == -1) {
 			if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED ||
@@ -1916,6 +1923,36 @@ wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *u
 }
 
 /*
+ * Serves the sessions that are ready, n descriptors in all. Commands go first,
+ * so that no reply waits for others' messages; messages take turns.
+ */
+static void
+serve(fd_set *r, fd_set *w, int n)
+{
+	static int first;
+	int fd, i, count = top + 1, messages;
+
+	for (messages = 0; messages < 2; messages++)
+		for (i = 0; i < count && n > 0; i++) {
+			fd = messages ? (first + i) % count : i;
+			if (sessions[fd] == NULL || in_message(sessions[fd]) != messages ||
+			    !(FD_ISSET(fd, r) || FD_ISSET(fd, w)))
+				continue;
+			n--;
+			FD_CLR(fd, r);
+			FD_CLR(fd, w);
+			if (sessions[fd]->out.len > 0)
+				session_wake(sessions[fd]);
+			else
+				session_read(sessions[fd]);
+			if (messages && clock_ms() - now >= MESSAGES_MS) {
+				first = fd + 1;
+				return;
+			}
+		}
+}
+
+/*
  * The loop. Told to drain (HUP), a worker takes no new connection and ends with
  * its last session; told to stop (TERM), or without its master, it ends as soon
  * as the mails at the database have their answers.
@@ -1925,18 +1962,11 @@ worker_loop(int master, const sigset_t *unblocked)
 {
 	long long checked = 0, stop_at = 0;
 	fd_set r, w;
-	int fd, i, n, ready, busy, accepting = 1;
+	int fd, i, ready, busy, accepting = 1;
 
 	for (;;) {
-		n = ready = wait_for_work(&r, &w, master, accepting, unblocked);
-		for (fd = 0; fd <= top && n > 0; fd++)
-			if (sessions[fd] && (FD_ISSET(fd, &r) || FD_ISSET(fd, &w))) {
-				n--;
-				if (sessions[fd]->out.len > 0)
-					session_wake(sessions[fd]);
-				else
-					session_read(sessions[fd]);
-			}
+		ready = wait_for_work(&r, &w, master, accepting, unblocked);
+		serve(&r, &w, ready);
 		if (accepting)
 			for (i = 0; i < nlisteners; i++)
 				if (FD_ISSET(listeners[i].fd, &r))
