@@ -20,6 +20,7 @@ has() {		# tool
 	swaks) command -v swaks >/dev/null && perl -MNet::SSLeay -e 1 2>/dev/null ;;
 	fuzzer) echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
 		clang -fsanitize=fuzzer -x c -o /dev/null - 2>/dev/null ;;
+	galera) [ -n "$(find /usr/lib* -name libgalera_smm.so 2>/dev/null | head -n 1)" ] ;;
 	openssl.h) echo '#include <openssl/ssl.h>' | cc -E - >/dev/null 2>&1 ;;
 	*) command -v "$1" >/dev/null 2>&1 ;;
 	esac
@@ -43,6 +44,7 @@ package() {	# manager tool: the packages that bring it
 				    echo mariadb-client-core || echo mariadb-client ;;
 	apk:mariadb)		echo mariadb-client ;;
 	pkg:mariadb)		echo mariadb1011-client ;;
+	apt-get:galera)		echo galera-4 ;;
 	apt-get:fuzzer)		echo clang libclang-rt-dev ;;
 	*:fuzzer)		echo clang compiler-rt ;;
 	apt-get:openssl.h)	echo libssl-dev ;;
