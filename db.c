@@ -33,8 +33,9 @@
 
 #define BATCH_ROWS 32			/* rows of a statement: more would not be cheaper */
 #define BATCH_BYTES ((size_t)1 << 20)	/* octets of it, where it has more than one mail */
-#define WORTH_BYTES ((size_t)1 << 18)	/* so many need not wait for others; and others */
-#define WORTH_MS 3			/* are waited for so long at most */
+#define WORTH_MAILS 10			/* so many need not wait for others that are coming, */
+#define WORTH_BYTES ((size_t)1 << 18)	/* nor so many octets, */
+#define WORTH_MS 3			/* and none for longer */
 #define KEEP_BYTES (2 * BATCH_BYTES)	/* a buffer grown past it is freed */
 #define PACKET_MIN ((size_t)1 << 20)	/* least max_allowed_packet, taken for granted */
 #define PACKET_MAX ((size_t)8 << 20)	/* largest piece of a mail sent in pieces, escaped */
@@ -368,8 +369,8 @@ settle(struct db *db, size_t n, enum db_status status)
 
 /*
  * n octets between quotes. set_up() makes them octets and no characters, so
- * quote and backslash are all that need escaping. Eight at a time: x - 0x01.. & ~x & 0x80.. is not 0 where
- * an octet of x is.
+ * quote and backslash are all that need escaping. Eight at a time:
+ * x - 0x01.. & ~x & 0x80.. is not 0 where an octet of x is.
  */
 #define ONES 0x0101010101010101U
 #define HAS_ZERO(x) (((x) - ONES) & ~(x) & (ONES << 7))
@@ -1000,7 +1001,7 @@ finished(struct db *db)
 		connect_failed(db);
 	else if (db->failed && db->state == STORING)
 		statement_failed(db);
-	else if (db->failed && db->state == PREPARING && error_of(db) < 2000) {
+	else if (db->failed && db->state == PREPARING && (error_of(db) < 2000 || error_of(db) > 2999)) {
 		/* Whatever is wrong, the same as text will tell, or do. */
 		db->plain = 1;
 		db->state = IDLE;
@@ -1072,6 +1073,14 @@ db_wants(const struct db *db)
 	return db->call != NONE && db->begun ? wants(db) : 0;
 }
 
+/* The next statement is still small and young: mails that are coming may join it. */
+static int
+filling(const struct db *db)
+{
+	return db->first && db->mails < WORTH_MAILS && db->held < WORTH_BYTES && !db->bad &&
+	    !db->begun_mail && db->now < db->first->deadline - db->conf.timeout * 1000LL + WORTH_MS;
+}
+
 long
 db_timeout(const struct db *db)
 {
@@ -1084,7 +1093,7 @@ db_timeout(const struct db *db)
 	else if (db->state == IDLE && !db->clear && db->first == NULL)
 		return -1;
 	else if (db->state == IDLE)
-		at = db->again_at;
+		at = filling(db) ? now + 1 : db->again_at;
 	else if (!db->begun)
 		at = now;
 	else {
@@ -1095,14 +1104,6 @@ db_timeout(const struct db *db)
 	if (db->state < STORING && db->first && db->first->deadline < at)
 		at = db->first->deadline;
 	return at <= now ? 0 : at - now > INT_MAX ? INT_MAX : (long)(at - now);
-}
-
-/* The next statement is still small and young: as long as there is input, mails may join it. */
-static int
-filling(const struct db *db)
-{
-	return db->first && db->mails < BATCH_ROWS && db->held < WORTH_BYTES && !db->bad &&
-	    !db->begun_mail && db->now < db->first->deadline - db->conf.timeout * 1000LL + WORTH_MS;
 }
 
 void

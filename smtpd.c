@@ -1952,6 +1952,19 @@ serve(fd_set *r, fd_set *w, int n)
 		}
 }
 
+/* Is a session at work that may have a mail within a millisecond, to share a commit? */
+static int
+more_coming(void)
+{
+	int fd;
+
+	for (fd = top; fd >= 0; fd--)
+		if (sessions[fd] && sessions[fd]->state != STORING &&
+		    sessions[fd]->state != CLOSING && now - sessions[fd]->active <= 1)
+			return 1;
+	return 0;
+}
+
 /*
  * The loop. Told to drain (HUP), a worker takes no new connection and ends with
  * its last session; told to stop (TERM), or without its master, it ends as soon
@@ -1973,7 +1986,7 @@ worker_loop(int master, const sigset_t *unblocked)
 					accept_clients(listeners[i].fd);
 		fd = db_fd(db);
 		db_run(db, fd == -1 ? 0 : (FD_ISSET(fd, &r) ? DB_READ : 0) |
-		    (FD_ISSET(fd, &w) ? DB_WRITE : 0) | (ready == 0 ? DB_SEND : 0));
+		    (FD_ISSET(fd, &w) ? DB_WRITE : 0) | (more_coming() ? 0 : DB_SEND));
 		results();
 		db_run(db, 0);
 		for (const char *news; (news = db_news(db)) != NULL; )
