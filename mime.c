@@ -73,6 +73,7 @@ begins(struct mime_span s, const char *with)
 /* ---- UTF-8 ---- */
 
 #define REPLACEMENT "\xef\xbf\xbd"	/* U+FFFD */
+#define BOM "\xef\xbb\xbf"		/* U+FEFF, a byte-order mark: no text */
 #define ONES UINT64_C(0x0101010101010101)
 
 /* The octets from p on that are ASCII without NUL, looked at eight at a time. */
@@ -161,13 +162,17 @@ put(struct out *o, const char *p, size_t n)
 {
 	size_t k;
 
-	if (o->len == 0 && n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0)
-		p += 3, n -= 3;		/* a byte-order mark is no text */
+	if (o->len == 0 && n >= 3 && memcmp(p, BOM, 3) == 0)
+		p += 3, n -= 3;
 	while (o->line && n > 0) {
-		for (k = 0; k < n && p[k] != '\r' && p[k] != '\n' && p[k] != '\t'; k++)
+		for (k = 0; k < n && p[k] != '\r' && p[k] != '\n' && p[k] != '\t' && p[k] != *BOM; k++)
 			;
 		put_text(o, p, k);
-		if (k < n)
+		if (k < n && p[k] == *BOM) {	/* each encoded-word may have one */
+			if (memcmp(p + k, BOM, 3) != 0)
+				put_text(o, p + k, 3);
+			k += 3;
+		} else if (k < n)
 			put_text(o, " ", p[k++] == '\t');
 		p += k, n -= k;
 	}
@@ -255,11 +260,12 @@ static const char *const cp1252[32] = {
 /* GUESS: no label, or one that says nothing: UTF-8 if all of it is that, else windows-1252. */
 enum kind { GUESS, UTF8, CP1252, ICONV };
 
-/* A conversion, fed with pieces. Where it only guesses, o is NULL and invalid is the result. */
+/* A conversion, fed with pieces. */
 struct conv {
 	enum kind kind;
 	iconv_t cd;
-	struct out *o;
+	struct out *o, before;		/* before: what o was, where UTF-8 is a guess */
+	int guess;
 	char hold[16];			/* a character that is not whole yet */
 	size_t held;
 	int invalid;
@@ -286,54 +292,10 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 	dst[k] = '\0';
 }
 
-/* Gets ready for a charset; the octets that its text starts with tell UTF-16's order. */
-static void
-conv_open(struct conv *c, const char *charset, size_t len, const char *first, size_t n)
-{
-	char label[LABEL_MAX], want[LABEL_MAX + 2], name[32];
-	const char *names = label, *sp;
-	size_t i, k;
-
-	memset(c, 0, sizeof(*c));
-	clean_label(charset, len, label);
-	k = strlen(label);
-	want[0] = ' ';
-	memcpy(want + 1, label, k);
-	memcpy(want + 1 + k, " ", 2);
-	for (i = 0; k > 0 && i < sizeof(charsets) / sizeof(*charsets); i++)
-		if (strstr(charsets[i].labels, want)) {
-			names = charsets[i].name;
-			break;
-		}
-	if (strncmp(names, "UTF-16", 6) == 0 && n >= 2)
-		names = memcmp(first, "\xfe\xff", 2) == 0 ? "UTF-16BE" :
-		    memcmp(first, "\xff\xfe", 2) == 0 ? "UTF-16LE" : names;
-	if (strncmp(names, "UTF-32", 6) == 0 && n >= 4)
-		names = memcmp(first, "\0\0\xfe\xff", 4) == 0 ? "UTF-32BE" : names;
-	if (*names && names[1] == ' ') {
-		c->shift = *names;
-		names += 2;
-	}
-	if (strcmp(names, "UTF-8") == 0)
-		c->kind = UTF8;
-	else if (strcmp(names, "CP1252") == 0)
-		c->kind = CP1252;
-	while (*names && c->kind == GUESS) {
-		sp = strchr(names, ' ');
-		k = sp ? (size_t)(sp - names) : strlen(names);
-		if (k >= sizeof(name))
-			break;
-		memcpy(name, names, k);
-		name[k] = '\0';
-		names += k + (sp != NULL);
-		if ((c->cd = iconv_open("UTF-8", name)) != (iconv_t)-1)
-			c->kind = ICONV;
-	}
-}
-
 static void
 conv_utf8(struct conv *c, const char *p, size_t n)
 {
+	const unsigned char *u = (const unsigned char *)p;
 	size_t i = 0, from = 0;
 	int k;
 
@@ -341,13 +303,16 @@ conv_utf8(struct conv *c, const char *p, size_t n)
 		i += ascii_len(p + i, n - i);
 		if (i == n)
 			break;
-		k = p[i] ? utf8_char((const unsigned char *)p + i, n - i) : 0;
+		for (; n - i >= 2 && u[i] >= 0xc2 && u[i] < 0xe0 && (u[i + 1] & 0xc0) == 0x80; i += 2)
+			;		/* most letters that are not ASCII */
+		if (i == n || p[i] > 0)
+			continue;
+		k = p[i] ? utf8_char(u + i, n - i) : 0;
 		if (k > 0) {
 			i += (size_t)k;
 			continue;
 		}
-		if (c->o)
-			put(c->o, p + from, i - from);
+		put(c->o, p + from, i - from);
 		if (k < 0) {
 			c->held = n - i;
 			memcpy(c->hold, p + i, c->held);
@@ -355,13 +320,11 @@ conv_utf8(struct conv *c, const char *p, size_t n)
 		}
 		if (p[i] != '\0') {
 			c->invalid = 1;
-			if (c->o)
-				put(c->o, REPLACEMENT, 3);
+			put(c->o, REPLACEMENT, 3);
 		}
 		from = ++i;
 	}
-	if (c->o)
-		put(c->o, p + from, n - from);
+	put(c->o, p + from, n - from);
 }
 
 static void
@@ -545,9 +508,7 @@ conv_end(struct conv *c)
 	char buf[64], *dst = buf;
 	size_t room = sizeof(buf);
 
-	if (c->held > 0)
-		c->invalid = 1;
-	for (; c->held > 0 && c->o; c->held--)
+	for (; c->held > 0; c->held--)
 		put(c->o, REPLACEMENT, 3);
 	if (c->kind != ICONV)
 		return;
@@ -568,11 +529,18 @@ struct decoder {
 	int begun;			/* uuencode: "begin" has been seen */
 };
 
+#define HEX 16
+
+/* HEX + the value of a hexadecimal digit, or 0. */
 static int
 hex(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 :
-	    c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	static const unsigned char digits[256] = {
+		['0'] = 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, ['A'] = 26, 27, 28, 29, 30, 31,
+		['a'] = 26, 27, 28, 29, 30, 31
+	};
+
+	return digits[(unsigned char)c];
 }
 
 /* Base64's alphabet; 64 is "=", 65 what is passed over (6.8). */
@@ -638,54 +606,58 @@ qp_eol(const char *p, const char *end)
 static size_t
 decode_qp(struct decoder *d, char *dst, size_t cap)
 {
-	const char *p = d->in.ptr, *end = p + d->in.len, *stop, *lf;
-	size_t n = 0, k;
+	const char *p = d->in.ptr, *end = p + d->in.len, *eol = d->eol, *stop, *lf;
+	char *q = dst, *full = dst + cap;
+	const int words = d->words;
+	uint64_t w, x;
 	int hi, lo;
 
-	while (p < end && n < cap) {
-		if (d->eol == NULL || p > d->eol)
-			d->eol = d->words ? end : qp_eol(p, end);
-		if (p == d->eol) {		/* the line's end, without the blanks before it */
-			lf = memchr(p, '\n', (size_t)(end - p));
-			if (lf == NULL)
-				p = end;
-			else if (lf > p && lf[-1] == '\r') {
-				if (cap - n < 2)
+	while (p < end && q < full) {
+		if (eol == NULL || p > eol)
+			eol = words ? end : qp_eol(p, end);
+		stop = eol - p < full - q ? eol : p + (full - q);	/* it never gets longer */
+		while (p < stop) {
+			if (*p == '=' && eol - p >= 3 && (hi = hex(p[1])) & (lo = hex(p[2])) & HEX) {
+				*q++ = (char)(hi << 4 | (lo & 15));
+				p += 3;
+				continue;
+			}
+			if (*p == '=' && p + 1 == eol && !words)
+				break;
+			*q++ = words && *p == '_' ? ' ' : *p;
+			p++;
+			if (words)
+				continue;
+			for (; stop - p >= 8; p += 8, q += 8) {		/* eight without "=" */
+				memcpy(&w, p, 8);
+				x = w ^ ONES * '=';
+				if ((x - ONES) & ~x & ONES << 7)
 					break;
-				dst[n++] = '\r', dst[n++] = '\n', p = lf + 1;
-			} else
-				dst[n++] = '\n', p = lf + 1;
-			continue;
+				memcpy(q, &w, 8);
+			}
+			while (p < stop && *p != '=')
+				*q++ = *p++;
 		}
-		if (*p == '=' && p + 1 == d->eol && !d->words) {	/* a soft line break */
+		if (p < stop) {			/* a soft line break */
 			lf = memchr(p, '\n', (size_t)(end - p));
 			p = lf ? lf + 1 : end;
-			d->eol = NULL;
-			continue;
+			eol = NULL;
+		} else if (p == eol) {		/* the line's end, without the blanks before it */
+			if (full - q < 2)
+				break;
+			if ((lf = memchr(p, '\n', (size_t)(end - p))) == NULL)
+				p = end;
+			else {
+				if (lf > p && lf[-1] == '\r')
+					*q++ = '\r';
+				*q++ = '\n';
+				p = lf + 1;
+			}
 		}
-		if (*p == '=' && d->eol - p >= 3 && (hi = hex(p[1])) >= 0 && (lo = hex(p[2])) >= 0) {
-			dst[n++] = (char)(hi << 4 | lo);
-			p += 3;
-			continue;
-		}
-		if (d->words && *p == '_') {
-			dst[n++] = ' ';
-			p++;
-			continue;
-		}
-		stop = (size_t)(d->eol - p) < cap - n ? d->eol : p + (cap - n);
-		k = (size_t)(stop - p);
-		if (d->words)
-			for (k = 1; p + k < stop && p[k] != '=' && p[k] != '_'; k++)
-				;
-		else if ((lf = memchr(p + 1, '=', k - 1)) != NULL)
-			k = (size_t)(lf - p);
-		memcpy(dst + n, p, k);
-		n += k;
-		p += k;
 	}
+	d->eol = eol;
 	d->in = span(p, end);
-	return n;
+	return (size_t)(q - dst);
 }
 
 /* "begin mode name", lines of a length and so many octets as sets of four, "end". */
@@ -733,6 +705,83 @@ decode(struct decoder *d, char dst[PIECE])
 	return n;
 }
 
+/* Gets ready for a charset; the octets that its text starts with tell UTF-16's order. */
+static void
+conv_open(struct conv *c, const char *charset, size_t len, struct decoder d, struct out *o)
+{
+	char label[LABEL_MAX], want[LABEL_MAX + 2], name[32], first[PIECE];
+	const char *names = label, *sp;
+	size_t i, k;
+
+	memset(c, 0, sizeof(*c));
+	c->o = o;
+	clean_label(charset, len, label);
+	k = strlen(label);
+	want[0] = ' ';
+	memcpy(want + 1, label, k);
+	memcpy(want + 1 + k, " ", 2);
+	for (i = 0; k > 0 && i < sizeof(charsets) / sizeof(*charsets); i++)
+		if (strstr(charsets[i].labels, want)) {
+			names = charsets[i].name;
+			break;
+		}
+	if (strncmp(names, "UTF-16", 6) == 0 || strncmp(names, "UTF-32", 6) == 0) {
+		memset(first, 0, 4);
+		if (d.encoding != MIME_IDENTITY)
+			decode(&d, first);
+		else
+			memcpy(first, d.in.ptr, d.in.len < 4 ? d.in.len : 4);
+		if (names[4] == '3')
+			names = memcmp(first, "\0\0\xfe\xff", 4) == 0 ? "UTF-32BE" : names;
+		else
+			names = memcmp(first, "\xfe\xff", 2) == 0 ? "UTF-16BE" :
+			    memcmp(first, "\xff\xfe", 2) == 0 ? "UTF-16LE" : names;
+	}
+	if (*names && names[1] == ' ') {
+		c->shift = *names;
+		names += 2;
+	}
+	if (strcmp(names, "UTF-8") == 0)
+		c->kind = UTF8;
+	else if (strcmp(names, "CP1252") == 0)
+		c->kind = CP1252;
+	while (*names && c->kind == GUESS) {
+		sp = strchr(names, ' ');
+		k = sp ? (size_t)(sp - names) : strlen(names);
+		if (k >= sizeof(name))
+			break;
+		memcpy(name, names, k);
+		name[k] = '\0';
+		names += k + (sp != NULL);
+		if ((c->cd = iconv_open("UTF-8", name)) != (iconv_t)-1)
+			c->kind = ICONV;
+	}	if (c->kind == GUESS) {
+		c->kind = UTF8;
+		c->guess = 1;
+		c->before = *o;
+	}
+}
+
+/* All of the text has been guessed to be UTF-8: 1 where it is not, and has to be fed again. */
+static int
+guessed_wrong(struct conv *c)
+{
+	if (!c->guess || (!c->invalid && c->held == 0))
+		return 0;
+	c->guess = 0;
+	c->held = 0;
+	c->kind = CP1252;
+	*c->o = c->before;
+	return 1;
+}
+
+/* Is more text wanted? Where it is guessed all of it counts, not only what there is room for. */
+static int
+wants_more(const struct conv *c)
+{
+	return c->guess && c->o->ptr ? !c->invalid : !c->o->full;
+}
+
 /* Feeds all that a decoder gives to a conversion, or the octets as they are. */
 static void
 convert_all(struct conv *c, struct decoder d)
@@ -744,7 +793,7 @@ convert_all(struct conv *c, struct decoder d)
 		conv_add(c, d.in.ptr, d.in.len);
 		return;
 	}
-	while ((c->o == NULL ? !c->invalid : !c->o->full) && (n = decode(&d, piece)) > 0)
+	while (wants_more(c) && (n = decode(&d, piece)) > 0)
 		conv_add(c, piece, n);
 }
 
@@ -752,23 +801,12 @@ convert_all(struct conv *c, struct decoder d)
 static void
 convert(struct decoder d, const char *charset, size_t len, struct out *o)
 {
-	char first[PIECE];
-	struct decoder peek = d;
 	struct conv c;
-	size_t n = 4;
 
-	if (d.encoding != MIME_IDENTITY && len > 2 && strncasecmp(charset, "utf-", 4) == 0)
-		n = decode(&peek, first);
-	else
-		memcpy(first, d.in.ptr, n = d.in.len < n ? d.in.len : n);
-	conv_open(&c, charset, len, first, n);
-	if (c.kind == GUESS) {
-		convert_all(&c, d);
-		c.kind = c.invalid || c.held ? CP1252 : UTF8;
-		c.held = 0;
-	}
-	c.o = o;
+	conv_open(&c, charset, len, d, o);
 	convert_all(&c, d);
+	if (guessed_wrong(&c))
+		convert_all(&c, d);
 	conv_end(&c);
 }
 
@@ -925,13 +963,21 @@ mime_field(struct mime_span header, const char *name, struct mime_span *value)
 
 /* ---- parameters, RFC 2045 5.1 and RFC 2231 ---- */
 
+/* Does a comment begin here? A "(" that is not closed soon is none. */
+static int
+is_comment(const char *p, const char *end)
+{
+	return *p == '(' && memchr(p, ')', end - p < COMMENT_MAX ? (size_t)(end - p) :
+	    COMMENT_MAX) != NULL;
+}
+
 /* Past white space and comments, RFC 5322 3.2.2. */
 static const char *
 skip_cfws(const char *p, const char *end)
 {
 	int depth = 0;
 
-	for (; p < end && (depth > 0 || is_blank(*p) || *p == '('); p++) {
+	for (; p < end && (depth > 0 || is_blank(*p) || is_comment(p, end)); p++) {
 		if (*p == '\\' && p + 1 < end)
 			p++;
 		else if (*p == '(')
@@ -950,7 +996,7 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 
 	for (;;) {
 		while (p < end && *p != ';')
-			p++;
+			p = is_comment(p, end) ? skip_cfws(p, end) : p + 1;
 		if (p == end)
 			return 0;
 		start = p = skip_cfws(p + 1, end);
@@ -990,9 +1036,9 @@ param_octets(struct mime_span v, int quoted, int percent, char *dst, size_t cap)
 	for (i = 0; i < v.len && n < cap; i++) {
 		if (quoted && v.ptr[i] == '\\' && i + 1 < v.len)
 			i++;
-		else if (percent && v.ptr[i] == '%' && v.len - i > 2 && hex(v.ptr[i + 1]) >= 0 &&
-		    hex(v.ptr[i + 2]) >= 0) {
-			dst[n++] = (char)(hex(v.ptr[i + 1]) << 4 | hex(v.ptr[i + 2]));
+		else if (percent && v.ptr[i] == '%' && v.len - i > 2 && hex(v.ptr[i + 1]) &&
+		    hex(v.ptr[i + 2])) {
+			dst[n++] = (char)(hex(v.ptr[i + 1]) << 4 | (hex(v.ptr[i + 2]) & 15));
 			i += 2;
 			continue;
 		}
@@ -1086,7 +1132,7 @@ encoded_word(const char *p, const char *end, struct word *w, int *none)
 		}
 		/* "What?=3F?=": a "?" that should have been encoded, before a "=XX". */
 		if (stop[1] == '=' && !(w->encoding == MIME_QP && end - stop >= 6 &&
-		    hex(stop[2]) >= 0 && hex(stop[3]) >= 0 && stop[4] == '?' && stop[5] == '='))
+		    hex(stop[2]) && hex(stop[3]) && stop[4] == '?' && stop[5] == '='))
 			break;
 	}
 	if (stop == NULL) {
@@ -1134,15 +1180,12 @@ put_run(struct out *o, const char *p, const char *end)
 	int none = 0;
 
 	(void)encoded_word(p, end, &w, &none);
-	conv_open(&c, w.charset.ptr, w.charset.len, "", 0);
-	if (c.kind == GUESS) {
-		convert_run(&c, p, end, &none);
-		c.kind = c.invalid || c.held ? CP1252 : UTF8;
-		c.held = 0;
-		none = 0;
-	}
-	c.o = o;
+	conv_open(&c, w.charset.ptr, w.charset.len, (struct decoder){ w.text, w.encoding, 1, 0, 0,
+	    NULL, 0 }, o);
 	after = convert_run(&c, p, end, &none);
+	none = 0;
+	if (guessed_wrong(&c))
+		convert_run(&c, p, end, &none);
 	conv_end(&c);
 	for (q = after; q < end && is_blank(*q); q++)
 		;
@@ -1192,7 +1235,7 @@ mime_address(struct mime_span *list, char *dst, size_t cap)
 	for (; p < end; p++) {
 		char c = *p;
 
-		if (c == '(' && memchr(p, ')', end - p < COMMENT_MAX ? (size_t)(end - p) : COMMENT_MAX)) {
+		if (is_comment(p, end)) {
 			p = skip_cfws(p, end) - 1;
 			gap = 1;
 			continue;
@@ -1372,11 +1415,13 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	part->body = after_header(part->header, end);
 	describe(part, w->depth > 0 && w->level[w->depth - 1].digest);
 	w->rest = part->body;
+	n = 0;
 	if (strncmp(part->type, "multipart/", 10) == 0 && w->depth < MIME_DEPTH &&
-	    mime_field(part->header, "Content-Type", &v) &&
-	    (n = mime_param(v, "boundary", w->level[w->depth].boundary, MIME_BOUNDARY)) > 0) {
-		while (n > 0 && is_blank(w->level[w->depth].boundary[n - 1]))
-			n--;
+	    mime_field(part->header, "Content-Type", &v))
+		n = mime_param(v, "boundary", w->level[w->depth].boundary, MIME_BOUNDARY);
+	while (n > 0 && is_blank(w->level[w->depth].boundary[n - 1]))
+		n--;
+	if (n > 0) {
 		w->level[w->depth].len = n;
 		w->level[w->depth].digest = strcmp(part->type, "multipart/digest") == 0;
 		w->depth++;

@@ -146,6 +146,10 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ WORDS, "a newline in it is not one outside", "=?utf-8?Q?a=0D=0Ab?=", 0, "ab" },
 	{ WORDS, "a NUL in it", "=?utf-8?Q?a=00b?=", 0, "ab" },
 	{ WORDS, "invalid octets", "=?utf-8?Q?a=FFb?=", 0, "a\xef\xbf\xbd" "b" },
+	{ WORDS, "a byte-order mark in each", "=?utf-16?B?//4wBDAE?= =?utf-16?B?//4gAEIE?=", 0,
+	  "\xd0\xb0\xd0\xb0 \xd1\x82" },
+	{ WORDS, "big-endian by its mark", "=?utf-16?B?/v8AYQBi?=", 0, "ab" },
+	{ WORDS, "U+FF01 is no mark", "=?utf-8?Q?=EF=BC=81?=", 0, "\xef\xbc\x81" },
 	{ WORDS, "koi8-r", "=?koi8-r?B?8NLJ18XU?=", 0,
 	  "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82" },
 
@@ -187,6 +191,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ PARAM, "none", "a/b", "c", "" },
 	{ PARAM, "continued (RFC 2231 3)", "a/b; c*0=ab; c*1=cd", "c", "abcd" },
 	{ PARAM, "in any order", "a/b; c*1=cd; c*0=ab", "c", "abcd" },
+	{ PARAM, "not in a comment", "a/b (no; c=1); c=2", "c", "2" },
+	{ PARAM, "what is no comment", "a/b; d=( ; c=2", "c", "2" },
 	{ PARAM, "with a charset (4)", "a/b; c*=iso-8859-1'de'%E4x", "c", "\xc3\xa4x" },
 	{ PARAM, "both (4.1)", "a/b; c*0*=utf-8''%C3; c*1*=%A4; c*2=\"%\"", "c", "\xc3\xa4%" },
 
@@ -264,6 +270,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "iso-8859-9 is windows-1254", T("iso-8859-9") "\xf0\x80", 0, "\xc4\x9f\xe2\x82\xac" },
 	{ BODY, "tis-620 is windows-874", T("tis-620") "\xa1\x80", 0, "\xe0\xb8\x81\xe2\x82\xac" },
 	{ BODY, "iso-8859-8-i", T("iso-8859-8-i") "\xf9", 0, "\xd7\xa9" },
+	{ BODY, "a blank boundary is none", "Content-Type: multipart/mixed; boundary=\" \"\r\n\r\n"
+	  "--\r\n\r\nx", 0, "" },
 	{ BODY, "koi8-u", T("koi8-u") "\xa4", 0, "\xd1\x94" },
 	{ BODY, "windows-1251", T("windows-1251") "\xcf", 0, "\xd0\x9f" },
 	{ BODY, "gb2312 is GB18030", T("gb2312") "\xc4\xe3\x81\x30\x81\x30", 0, "\xe4\xbd\xa0\xc2\x80" },
