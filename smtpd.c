@@ -842,8 +842,8 @@ save_email(struct session *s)
 		goto answer;
 	}
 	mime_body(msg, len, &part);
-	/* Three octets of UTF-8 for one is the most that a charset's conversion makes. */
-	cap = part.body.len < BODY_MAX / 3 ? part.body.len * 3 + 1 : BODY_MAX + 1;
+	/* Nine octets of UTF-8 for one is the most that a charset's conversion makes (TSCII). */
+	cap = part.body.len < BODY_MAX / 9 ? part.body.len * 9 + 1 : BODY_MAX + 1;
 	if (scratch(&body, cap) == NULL || scratch(&rows, 2 * s->tx.rcpt.len + s->tx.rcpts *
 	    (sizeof(*row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + 40)) == NULL)
 		goto answer;
