@@ -1021,6 +1021,24 @@ test_queue(void)
 	stop();
 }
 
+/* A server where nothing can be prepared: the rows travel as text. */
+static void
+test_plain(void)
+{
+	void (*const again[])(void) = { test_one, test_octets, test_cut, test_batch, test_poison,
+	    test_kill, test_dropped };
+	size_t i;
+
+	sql("SET GLOBAL max_prepared_stmt_count=0");
+	for (i = 0; i < sizeof(again) / sizeof(again[0]); i++) {
+		empty();
+		again[i]();
+	}
+	ok(atoi(ask("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS "
+	    "WHERE VARIABLE_NAME='PREPARED_STMT_COUNT'")) == 0, "nothing was prepared");
+	sql("SET GLOBAL max_prepared_stmt_count=16382");
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -1042,6 +1060,7 @@ static const struct {
 	{ "packet", test_packet },
 	{ "hosts", test_hosts },
 	{ "check", test_check },
+	{ "plain", test_plain },
 };
 
 int
