@@ -24,7 +24,7 @@ import live  # noqa: E402
 
 QUICK = "--quick" in sys.argv
 ROUNDS = 1 if QUICK else 3
-COUNT = {"4k one": 6000, "4k kept": 12000, "mix kept": 3000, "1m": 100, "4k 900": 8000}
+COUNT = {"4k one": 6000, "4k kept": 12000, "4k 60": 12000, "mix kept": 3000, "1m": 100, "4k 900": 8000}
 if QUICK:
     COUNT = {k: v // 4 for k, v in COUNT.items()}
 SLOWER = {"node": 4, "python": 6}		# peers get fewer mails, not to wait for them
@@ -143,9 +143,11 @@ def peer(argv, port):
 
 
 def servers(db):
-    """name: (process, port); None as a process that stores nothing."""
+    """name: (process, port). smtpd -w1 is smtpd with one worker."""
     smtpd = live.Server(db, MAX_SMTP_CLIENTS="1000", GSMTP_MAX_CLIENTS_PER_IP="1000")
     found = {"smtpd": (smtpd.process, smtpd.port)}
+    alone = live.Server(db, GSMTP_WORKERS="1", MAX_SMTP_CLIENTS="900")
+    found["smtpd -w1"] = (alone.process, alone.port)
     port = live.port()
     found["smtp-sink"] = (peer(["/usr/sbin/smtp-sink", "-u", "nobody", "127.0.0.1:%d" % port,
                                 "1000"], port), port)
@@ -212,6 +214,7 @@ def main():
     def how(kind, port, n):
         to = [load, "127.0.0.1", str(port)]
         return {"4k one": source + ["-m", str(n), "127.0.0.1:%d" % port],
+                "4k 60": source + ["-s", "60", "-d", "-m", str(n), "127.0.0.1:%d" % port],
                 "4k kept": source + ["-d", "-m", str(n), "127.0.0.1:%d" % port],
                 "mix kept": to + ["20", str(n), "1", "a@test.example"] + mix,
                 "1m": to + ["4", str(n), "1", "a@test.example", mail["1m"]],
@@ -232,9 +235,9 @@ def main():
     time.sleep(1)
     idle = memory(pid)
     for _ in range(ROUNDS):
-        for kind in "4k one", "4k kept", "mix kept", "1m":
+        for kind in "4k one", "4k kept", "4k 60", "mix kept", "1m":
             for name, (p, port) in found.items():
-                if kind == "1m" and name in SLOWER:
+                if kind in ("4k 60", "1m") and name in SLOWER:
                     continue
                 n = COUNT[kind] // SLOWER.get(name, 1)
                 samples.setdefault((kind, name), []).append(
@@ -242,22 +245,27 @@ def main():
                 if db.rows() > 200000:
                     db.empty()
             if kind in ("4k kept", "mix kept"):
-                for each in "32", "128":
+                for each in "32", "128", "-32":
                     samples.setdefault((kind, "ceiling " + each), []).append(
                         best_ceiling(kind, COUNT[kind], each))
             db.empty()
-        # 900 connections that do nothing, and mail beside them
+        # 900 connections that do nothing, and mail beside them; before and after, mail alone
         port = found["smtpd"][1]
-        samples.setdefault(("4k 20", "smtpd"), []).append(
-            measure(db, pid, how("4k 900", port, COUNT["4k 900"]), COUNT["4k 900"]))
+        n = COUNT["4k 900"]
+
+        def beside(kind):
+            samples.setdefault((kind, "smtpd"), []).append(
+                measure(db, pid, how("4k 900", port, n), n))
+        beside("4k 20")
         was = memory(pid)
         holder = live.start([load, "127.0.0.1", str(port), "-900", "1", "1", "x", mail["4k"]])
         time.sleep(1.5)
         held = memory(pid)
-        samples.setdefault(("4k 900", "smtpd"), []).append(
-            measure(db, pid, how("4k 900", port, COUNT["4k 900"]), COUNT["4k 900"]))
+        beside("4k 900")
+        beside("4k 900")
         live.stop(holder)
         time.sleep(0.5)
+        beside("4k 20")
         db.empty()
     after = memory(pid)
 
@@ -292,10 +300,17 @@ def bars(samples, idle, held):
         own, sink = samples[kind, "smtpd"], samples[kind, "smtp-sink"]
         top = min((samples[kind, "ceiling " + e] for e in ("32", "128")),
                   key=lambda s: mid(s, "generator") + mid(s, "database"))
-        bound = cpus * 1000 / (mid(own, "generator") + mid(sink, "server") +
-                               mid(top, "generator") + mid(top, "database"))
-        say("bound of this machine, %s: %.0f mails a second" % (kind, bound))
+
+        def bound_by(top):
+            return cpus * 1000 / (mid(own, "generator") + mid(sink, "server") +
+                                  mid(top, "generator") + mid(top, "database"))
+        bound = bound_by(top)
+        say("bound of this machine, %s: %.0f mails a second; with statements prepared: %.0f" % (
+            kind, bound, bound_by(samples[kind, "ceiling -32"])))
         bar("%s: mails a second, of that bound" % kind, mid(own, "rate") / bound, 0.85)
+        if kind == "4k kept":
+            bar("4k, 60 sessions in place of 20: mails a second, of that bound",
+                mid(samples["4k 60", "smtpd"], "rate") / bound, 0.85)
         bar("%s: CPU of smtpd, of smtp-sink's and the ceiling's" % kind, mid(own, "server") /
             (mid(sink, "server") + mid(top, "generator")), 1.2, False)
         bar("%s: CPU of mariadbd, of that under the ceiling" % kind,
