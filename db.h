@@ -43,7 +43,7 @@ struct db_columns {
 	size_t rows;
 };
 
-/* A mail on its way, in storage of the caller's that stays where it is until db_done() gives it back. */
+/* A mail on its way, in storage of the caller's that stays where it is until db_done(). */
 struct db_mail {
 	enum db_status status;
 	struct db_mail *next;	/* the rest is db.c's own */

@@ -248,7 +248,7 @@ static const struct { const char *labels, *name; } charsets[] = {
 	{ " utf-32 utf-32le ucs-4 iso-10646-ucs-4 ", "UTF-32LE" }, { " utf-32be ", "UTF-32BE" },
 };
 
-/* windows-1252 from 0x80 to 0x9f; the five that it leaves open are the C1 controls, as in browsers. */
+/* windows-1252 from 0x80 to 0x9f; the five that it leaves open are C1 controls, as in browsers. */
 static const char *const cp1252[32] = {
 	"\xe2\x82\xac", "\xc2\x81", "\xe2\x80\x9a", "\xc6\x92", "\xe2\x80\x9e", "\xe2\x80\xa6",
 	"\xe2\x80\xa0", "\xe2\x80\xa1", "\xcb\x86", "\xe2\x80\xb0", "\xc5\xa0", "\xe2\x80\xb9",
@@ -1048,7 +1048,7 @@ param_octets(struct mime_span v, int quoted, int percent, char *dst, size_t cap)
 	return n;
 }
 
-/* Is this the wanted name's section number at, or the whole ("name", "name*")? percent: "*" at the end. */
+/* Is this section number at of the wanted name, or all of it? percent: with a "*" at its end. */
 static int
 is_section(struct mime_span name, const char *want, int at, int *whole, int *percent)
 {

@@ -1048,7 +1048,7 @@ cmd_starttls(struct session *s, char *arg)
 	}
 }
 
-/* A decimal number without overflow: as large as fits. NULL-terminated digits only; -1 otherwise. */
+/* A decimal number, one that is too large as the largest that fits; -1: it is none. */
 static int
 parse_number(const char *p, uint64_t *n)
 {
@@ -1191,6 +1191,8 @@ cmd_rset(struct session *s, char *arg)
 	reply(s, 250, "2.0.0", "OK");
 }
 
+#define HTTP "this is SMTP, not HTTP"
+
 /* Commands whose whole work is their reply. */
 static const struct answer { const char *verb; int code; const char *status, *text; } answers[] = {
 	{ "NOOP", 250, "2.0.0", "OK" },
@@ -1199,9 +1201,9 @@ static const struct answer { const char *verb; int code; const char *status, *te
 	{ "EXPN", 502, "5.5.1", "no lists here" },
 	{ "HELP", 214, "2.0.0", "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT: see RFC 5321" },
 	/* A browser, made to send mail by some page: nothing that follows may be read as SMTP. */
-	{ "GET", 221, "2.7.0", "this is SMTP, not HTTP" }, { "POST", 221, "2.7.0", "this is SMTP, not HTTP" },
-	{ "HEAD", 221, "2.7.0", "this is SMTP, not HTTP" }, { "PUT", 221, "2.7.0", "this is SMTP, not HTTP" },
-	{ "OPTIONS", 221, "2.7.0", "this is SMTP, not HTTP" }, { "CONNECT", 221, "2.7.0", "this is SMTP, not HTTP" },
+	{ "GET", 221, "2.7.0", HTTP }, { "POST", 221, "2.7.0", HTTP }, { "PUT", 221, "2.7.0", HTTP },
+	{ "HEAD", 221, "2.7.0", HTTP }, { "OPTIONS", 221, "2.7.0", HTTP },
+	{ "CONNECT", 221, "2.7.0", HTTP },
 };
 
 #define ANY (IN(NEW) | IN(GREETED) | IN(MAIL) | IN(RCPT) | IN(CHUNKED))
@@ -1326,7 +1328,7 @@ in_network(const struct network *net, const unsigned char addr[16])
 
 static void	session_start(struct session *, const unsigned char addr[16]);
 
-/* "TCP4 source destination port port" or "UNKNOWN ...": 1 with the source, 0 where it is not told. */
+/* "TCP4 source destination port port" or "UNKNOWN ...": 1 with the source, 0: it is not told. */
 static int
 proxy_v1(char *line, unsigned char addr[16])
 {

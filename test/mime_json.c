@@ -1,9 +1,61 @@
+/*
+ * mime_json - what smtpd would store of a message, as one JSON object
+ *
+ *	mime_json <message
+ *
+ * from, subject, body, content_type and charset, as mime.c alone makes them.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "mime.h"
-static void js(const char*k,const char*p,size_t n,int last){printf("\"%s\":\"",k);for(size_t i=0;i<n;i++){unsigned char c=p[i];if(c=='"'||c=='\\')printf("\\%c",c);else if(c<32||c==127)printf("\\u%04x",c);else putchar(c);}printf("\"%s",last?"":",");}
-int main(void){static char m[1<<26];size_t n=fread(m,1,sizeof m,stdin);static char from[4096],sub[70000];char*body=malloc(1<<26);struct mime_part p;struct mime_span h=mime_header(m,n),v;
-*from=*sub=0;if(mime_field(h,"From",&v))mime_address(&v,from,sizeof from);for(char*c=from;*c;c++)if(*c>='A'&&*c<='Z')*c+=32;
-size_t s=0;if(mime_field(h,"Subject",&v))s=mime_words(v,sub,sizeof sub);
-mime_body(m,n,&p);size_t b=mime_text(&p,body,1<<26);printf("{");js("from",from,strlen(from),0);js("subject",sub,s,0);js("body",body,b,0);js("content_type",p.type,strlen(p.type),0);js("charset",p.charset,strlen(p.charset),1);printf("}\n");}
+
+#include "../mime.h"
+
+#define MAX (1 << 26)
+
+static void
+member(const char *name, const char *p, size_t n, const char *after)
+{
+	const char *end = p + n;
+
+	printf("\"%s\":\"", name);
+	for (; p < end; p++)
+		if (*p == '"' || *p == '\\')
+			printf("\\%c", *p);
+		else if ((*p >= 0 && *p < ' ') || *p == 127)
+			printf("\\u%04x", (unsigned)*p);
+		else
+			putchar(*p);
+	printf("\"%s", after);
+}
+
+int
+main(void)
+{
+	char *msg = malloc(MAX), *body = malloc(MAX), from[4096] = "", subject[70000] = "", *c;
+	struct mime_span header, value;
+	struct mime_part part;
+	size_t n, len = 0;
+
+	if (msg == NULL || body == NULL)
+		return 1;
+	n = fread(msg, 1, MAX, stdin);
+	header = mime_header(msg, n);
+	if (mime_field(header, "From", &value))
+		mime_address(&value, from, sizeof(from));
+	for (c = from; *c; c++)
+		if (*c >= 'A' && *c <= 'Z')
+			*c = (char)(*c + 32);
+	if (mime_field(header, "Subject", &value))
+		len = mime_words(value, subject, sizeof(subject));
+	mime_body(msg, n, &part);
+	putchar('{');
+	member("from", from, strlen(from), ",");
+	member("subject", subject, len, ",");
+	member("body", body, mime_text(&part, body, MAX), ",");
+	member("content_type", part.type, strlen(part.type), ",");
+	member("charset", part.charset, strlen(part.charset), "}\n");
+	free(msg);
+	free(body);
+	return 0;
+}
