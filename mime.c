@@ -165,14 +165,10 @@ put(struct out *o, const char *p, size_t n)
 	if (o->len == 0 && n >= 3 && memcmp(p, BOM, 3) == 0)
 		p += 3, n -= 3;
 	while (o->line && n > 0) {
-		for (k = 0; k < n && p[k] != '\r' && p[k] != '\n' && p[k] != '\t' && p[k] != *BOM; k++)
+		for (k = 0; k < n && p[k] != '\r' && p[k] != '\n' && p[k] != '\t'; k++)
 			;
 		put_text(o, p, k);
-		if (k < n && p[k] == *BOM) {	/* each encoded-word may have one */
-			if (memcmp(p + k, BOM, 3) != 0)
-				put_text(o, p + k, 3);
-			k += 3;
-		} else if (k < n)
+		if (k < n)
 			put_text(o, " ", p[k++] == '\t');
 		p += k, n -= k;
 	}
@@ -350,12 +346,22 @@ conv_cp1252(struct conv *c, const char *p, size_t n)
 	}
 }
 
-/* Text from iconv(), which makes more than characters of some charsets (UCS-4). */
+/*
+ * Text from iconv(), which makes more than characters of some charsets (UCS-4).
+ * In a field it may have several marks: one in each encoded-word of UTF-16.
+ */
 static void
 put_converted(struct out *o, const char *p, size_t n)
 {
 	struct conv c = { .kind = UTF8, .o = o };
+	size_t i;
 
+	for (i = 0; o->line && i + 3 <= n; i++)
+		if (p[i] == *BOM && memcmp(p + i, BOM, 3) == 0) {
+			conv_utf8(&c, p, i);
+			p += i + 3, n -= i + 3;
+			i = (size_t)-1;
+		}
 	conv_utf8(&c, p, n);
 	if (c.held > 0)
 		put(o, REPLACEMENT, 3);
@@ -896,7 +902,7 @@ mime_header(const char *msg, size_t len)
 		if (name_len(msg + at, n) > 0 || (at > 0 && (msg[at] == ' ' || msg[at] == '\t')) ||
 		    (at == 0 && begins(span(msg, msg + n), "From ")))
 			continue;
-		for (next = at, n = 0; ; ) {
+		for (next = at; ; ) {
 			if (next >= len)
 				return span(msg, msg + at);
 			n = line_len(msg + next, len - next);
@@ -1244,7 +1250,7 @@ mime_address(struct mime_span *list, char *dst, size_t cap)
 			gap = 1;
 			continue;
 		}
-		if (c == '"' && (q = memchr(p + 1, '"', (size_t)(end - p) - 1)) != NULL) {
+		if (c == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL) {
 			/* A quoted string is one word, with its quotes; RFC 5322 3.2.4. */
 			for (q = p + 1; q < end && *q != '"'; q++)
 				if (*q == '\\' && q + 1 < end)

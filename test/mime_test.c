@@ -149,6 +149,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ WORDS, "a byte-order mark in each", "=?utf-16?B?//4wBDAE?= =?utf-16?B?//4gAEIE?=", 0,
 	  "\xd0\xb0\xd0\xb0 \xd1\x82" },
 	{ WORDS, "big-endian by its mark", "=?utf-16?B?/v8AYQBi?=", 0, "ab" },
+	{ WORDS, "U+FEFF within is text", "a\xef\xbb\xbf=?utf-8?Q?=EF=BB=BFb?=", 0,
+	  "a\xef\xbb\xbf\xef\xbb\xbf" "b" },
 	{ WORDS, "U+FF01 is no mark", "=?utf-8?Q?=EF=BC=81?=", 0, "\xef\xbc\x81" },
 	{ WORDS, "koi8-r", "=?koi8-r?B?8NLJ18XU?=", 0,
 	  "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82" },
