@@ -86,6 +86,9 @@ enum state {
 	CLEARING		/* the variables that held a large mail */
 };
 
+/* What of a large mail is sent next: see text_large(). */
+enum part { P_MAIL, P_BODY, P_INSERT, P_NONE };
+
 enum call { NONE, CONNECT, QUERY, RESULT, PREPARE, EXECUTE };
 
 struct host {
@@ -122,8 +125,9 @@ struct db {
 	size_t mails, held;	/* of those; octets */
 	size_t sent, rows;
 	size_t bad;		/* among the first `bad` mails at least one is refused */
-	size_t mail_at, body_at;	/* of a large mail: so much is at the server */
-	int begun_mail, begun_body, last_piece, clear;	/* clear: its variables are still set */
+	enum part part;		/* of a large mail: what is sent next */
+	size_t at_octet;	/* ... from where on */
+	int clear;		/* its variables are still set */
 	char *text;		/* the statement, where it is text */
 	size_t text_cap;
 
@@ -303,7 +307,7 @@ db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
 	n = (SHARED + OWN * c->rows) * sizeof(*f) + sizeof(db->date_text) + c->from.len +
 	    c->subject.len + c->body.len + c->charset.len + c->mail.len + c->content_type.len;
 	for (i = 0; i < c->rows; i++)
-		n += c->row[i].to.len + c->row[i].hash.len + c->row[i].recipient.len;
+		n += c->row[i].to.len + HASH_CHARS + c->row[i].recipient.len;
 	if ((f = malloc(n)) == NULL)
 		return DB_LOST;
 	set_date(db, c->date);
@@ -318,7 +322,8 @@ db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
 	m->field = f;
 	for (f += SHARED, i = 0; i < c->rows; i++, f += OWN) {
 		d = keep(&f[F_TO], d, c->row[i].to.ptr, cut(c->row[i].to, ADDRESS_CHARS, 0));
-		d = keep(&f[F_HASH], d, c->row[i].hash.ptr, cut(c->row[i].hash, HASH_CHARS, 0));
+		keep(&f[F_HASH], d, c->row[i].hash.ptr, cut(c->row[i].hash, HASH_CHARS, 0));
+		d += HASH_CHARS;
 		d = keep(&f[F_RECIPIENT], d, c->row[i].recipient.ptr,
 		    cut(c->row[i].recipient, ADDRESS_CHARS, 0));
 	}
@@ -334,12 +339,38 @@ db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
 	return DB_PENDING;
 }
 
-/* The pieces of a large mail begin anew. */
-static void
-rewind_large(struct db *db)
+/* The next row of a large mail that has no hash yet gets it; 0: there is none. */
+static int
+hash_next(struct db *db)
 {
-	db->begun_mail = db->begun_body = db->last_piece = 0;
-	db->mail_at = db->body_at = 0;
+	const struct db_text *f = db->first ? db->first->field : NULL;
+	struct db_text *own, of[4];
+	size_t i;
+
+	for (i = 0; f && i < db->first->rows; i++) {
+		own = &db->first->field[SHARED + OWN * i];
+		if (own[F_HASH].len == 0) {
+			of[0] = own[F_TO], of[1] = f[F_FROM], of[2] = f[F_SUBJECT], of[3] = f[F_BODY];
+			db->conf.hash(of, (char *)own[F_HASH].ptr);
+			own[F_HASH].len = HASH_CHARS;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* Some of a large mail is at the server. */
+static int
+is_begun(const struct db *db)
+{
+	return db->part != P_MAIL || db->at_octet > 0;
+}
+
+static void
+begin_anew(struct db *db)
+{
+	db->part = P_MAIL;
+	db->at_octet = 0;
 }
 
 /* The first n mails have their answer. */
@@ -361,8 +392,8 @@ settle(struct db *db, size_t n, enum db_status status)
 		*db->done_end = m;
 		db->done_end = &m->next;
 	}
-	db->clear |= db->begun_mail;
-	rewind_large(db);
+	db->clear |= is_begun(db);
+	begin_anew(db);
 }
 
 /* ---- statements ---- */
@@ -471,18 +502,21 @@ text_rows(struct db *db, size_t mails, size_t size)
 
 /* "SET @m='...'" or "SET @m=CONCAT(@m,'...')" for the next octets of a large mail. */
 static size_t
-text_piece(struct db *db, const struct db_text *t, size_t *at, const char *set, const char *append)
+text_piece(struct db *db, const struct db_text *t, const char *set, const char *append)
 {
 	size_t packet = db->packet < PACKET_MAX ? db->packet : PACKET_MAX, n = packet / 2 - SLACK;
 	char *d;
 
-	if (n > t->len - *at)
-		n = t->len - *at;
+	if (n > t->len - db->at_octet)
+		n = t->len - db->at_octet;
 	if (text_reserve(db, 2 * n + SLACK) == -1)
 		return 0;
-	d = escape(put(db->text, *at ? append : set), t->ptr + *at, n);
-	d = put(d, *at ? "')" : "'");
-	*at += n;
+	d = escape(put(db->text, db->at_octet ? append : set), t->ptr + db->at_octet, n);
+	d = put(d, db->at_octet ? "')" : "'");
+	if ((db->at_octet += n) == t->len) {
+		db->part++;
+		db->at_octet = 0;
+	}
 	return (size_t)(d - db->text);
 }
 
@@ -500,18 +534,13 @@ text_large(struct db *db)
 	size_t i, n = SLACK + db->insert_len;
 	char *d;
 
-	if (!db->begun_mail || db->mail_at < f[F_MAIL].len) {
-		db->begun_mail = 1;
-		return text_piece(db, &f[F_MAIL], &db->mail_at, "SET @m='", "SET @m=CONCAT(@m,'");
-	}
-	if (!db->begun_body || db->body_at < f[F_BODY].len) {
-		db->begun_body = 1;
-		return text_piece(db, &f[F_BODY], &db->body_at, "SET @b='", "SET @b=CONCAT(@b,'");
-	}
-	db->last_piece = 1;
+	if (db->part == P_MAIL)
+		return text_piece(db, &f[F_MAIL], "SET @m='", "SET @m=CONCAT(@m,'");
+	if (db->part == P_BODY)
+		return text_piece(db, &f[F_BODY], "SET @b='", "SET @b=CONCAT(@b,'");
+	db->part = P_NONE;
 	for (i = 0; i < SHARED; i++)
 		n += i == F_MAIL || i == F_BODY ? 0 : 2 * f[i].len;
-	n += 2 * (f[F_FROM].len + f[F_SUBJECT].len);
 	for (i = 0; i < OWN * m->rows; i++)
 		n += 2 * own[i].len + ROW_SLACK;
 	if (text_reserve(db, n) == -1)
@@ -522,9 +551,7 @@ text_large(struct db *db)
 	d = put_text(d, ",'", &f[F_FROM]);
 	d = put_text(d, ",v.t,'", &f[F_SUBJECT]);
 	d = put_text(d, ",@b,'", &f[F_CHARSET]);
-	d = put_text(d, ",@m,0,IF(v.h='',MD5(CONCAT(v.t,'", &f[F_FROM]);
-	d = put_text(d, ",'", &f[F_SUBJECT]);
-	d = put_text(d, ",@b)),v.h),'", &f[F_TYPE]);
+	d = put_text(d, ",@m,0,v.h,'", &f[F_TYPE]);
 	d = put(d, ",v.r FROM (");
 	for (i = 0; i < m->rows; i++, own += OWN) {
 		d = put_text(d, i ? " UNION ALL SELECT '" : "SELECT '", &own[F_TO]);
@@ -734,7 +761,7 @@ lose(struct db *db, int next)
 	db->state = AWAY;
 	db->again_at = 0;
 	db->clear = 0;
-	rewind_large(db);
+	begin_anew(db);
 	if (next)
 		db->at = (db->at + 1) % db->nhosts;
 	db->retry_at = db->now;
@@ -951,7 +978,7 @@ statement_failed(struct db *db)
 	}
 	if (verdict == AGAIN) {
 		db->again_at = db->now + AGAIN_MS;
-		rewind_large(db);
+		begin_anew(db);
 		return;
 	}
 	news(db, error, text, status == DB_REFUSED ? "" : k->hint);
@@ -974,7 +1001,7 @@ statement_done(struct db *db)
 		return;
 	}
 	db->state = IDLE;
-	if (db->begun_mail && !db->last_piece)
+	if (is_begun(db) && db->part != P_NONE)
 		return;
 	if ((db->used ? mysql_stmt_affected_rows(db->used) : mysql_affected_rows(db->my)) !=
 	    db->rows) {
@@ -1078,7 +1105,7 @@ static int
 filling(const struct db *db)
 {
 	return db->first && db->mails < WORTH_MAILS && db->held < WORTH_BYTES && !db->bad &&
-	    !db->begun_mail && db->now < db->first->deadline - db->conf.timeout * 1000LL + WORTH_MS;
+	    !is_begun(db) && db->now < db->first->deadline - db->conf.timeout * 1000LL + WORTH_MS;
 }
 
 long
@@ -1125,7 +1152,7 @@ db_run(struct db *db, int ready)
 				lose(db, 0);
 			else if (!send && filling(db))
 				return;
-			else if (!send_next(db))
+			else if (hash_next(db) || !send_next(db))
 				return;
 		} else if (step(db, ready))
 			finished(db);

@@ -12,12 +12,16 @@
 #include <stddef.h>
 #include <time.h>
 
+struct db_text { const char *ptr; size_t len; };
+
 struct db_config {
 	const char *hosts;	/* comma-separated, tried in order: host, host:port, /socket */
 	const char *user, *pass, *name;	/* "": as the client library's option files say */
 	const char *table;
 	int timeout;		/* seconds a mail may wait */
 	size_t max_size;	/* largest mail, octets: the table must hold it */
+	/* The hash of a row: of its to, from, subject and body, in 32 hexadecimal digits. */
+	void (*hash)(const struct db_text of[4], char hex[32]);
 };
 
 enum db_status {
@@ -28,12 +32,10 @@ enum db_status {
 	DB_TOO_BIG		/* beyond what the server accepts: 552 */
 };
 
-struct db_text { const char *ptr; size_t len; };
-
 /* The columns; all text is valid UTF-8 but mail, which is any octets. */
 /*
  * What differs by recipient. Of a mail that takes more than 1 MB in all its rows hash
- * may be empty: the server makes it then, the MD5 of to, from, subject and body.
+ * may be empty: db_run() has it made then, one a call, so that nobody waits for all.
  */
 struct db_row { struct db_text to, recipient, hash; };
 struct db_columns {

@@ -653,20 +653,24 @@ md5_add(struct md5 *m, const char *ptr, size_t n)
 	memcpy(m->block, p, n);
 }
 
+/* The hash column: the MD5 of to, from, subject and body, one after the other. */
 static void
-md5_hex(struct md5 *m, char hex[33])
+row_hash(const struct db_text of[4], char hex[32])
 {
-	static const char pad[64] = { (char)0x80 };
-	uint64_t bits = m->len * 8;
+	static const char pad[64] = { (char)0x80 }, digit[] = "0123456789abcdef";
+	struct md5 m = { { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476 }, 0, { 0 } };
+	uint64_t bits;
 	char len[8];
 	int i;
 
-	for (i = 0; i < 8; i++)
+	for (i = 0; i < 4; i++)
+		md5_add(&m, of[i].ptr, of[i].len);
+	for (bits = m.len * 8, i = 0; i < 8; i++)
 		len[i] = (char)(bits >> 8 * i & 255);
-	md5_add(m, pad, 1 + (119 - m->len % 64) % 64);
-	md5_add(m, len, 8);
-	for (i = 0; i < 16; i++)
-		snprintf(hex + 2 * i, 3, "%02x", (unsigned)(m->a[i / 4] >> 8 * (i % 4) & 255));
+	md5_add(&m, pad, 1 + (119 - m.len % 64) % 64);
+	md5_add(&m, len, 8);
+	for (i = 0; i < 32; i++)
+		hex[i] = digit[m.a[i / 8] >> (8 * (i / 2 % 4) + (i % 2 ? 0 : 4)) & 15];
 }
 
 /* ---- storing ---- */
@@ -772,14 +776,13 @@ is_recipient_field(struct mime_span name)
 
 /*
  * The columns of one recipient: "recipient" is the forward-path, "to" the same
- * or local-part@GM_PRIMARY_MAIL_HOST, "hash" the MD5 of to, from, subject and
- * body, where db.c wants it. They are written at text, the next one's behind it.
+ * or local-part@GM_PRIMARY_MAIL_HOST; "hash" is left to db.c where it would take
+ * long for all. They are written at text, the next one's behind it.
  */
 static char *
 make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, char *text, int hashed)
 {
 	const char *primary = conf.text[GM_PRIMARY_MAIL_HOST], *at = strrchr(rcpt, '@');
-	struct md5 m = { { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476 }, 0, { 0 } };
 	size_t len = strlen(rcpt), local = at ? (size_t)(at - rcpt) : len;
 
 	memcpy(text, rcpt, len);
@@ -792,14 +795,9 @@ make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, cha
 	}
 	lower_all(text, len);
 	row->hash = (struct db_text){ text + len, hashed ? 32 : 0 };
-	if (!hashed)
-		return text + len;
-	md5_add(&m, row->to.ptr, row->to.len);
-	md5_add(&m, col->from.ptr, col->from.len);
-	md5_add(&m, col->subject.ptr, col->subject.len);
-	md5_add(&m, col->body.ptr, col->body.len);
-	md5_hex(&m, text + len);
-	return text + len + 33;
+	if (hashed)
+		row_hash((struct db_text[]){ row->to, col->from, col->subject, col->body }, text + len);
+	return text + len + row->hash.len;
 }
 
 /*
@@ -862,7 +860,7 @@ save_email(struct session *s)
 	col.rows = s->tx.rcpts;
 	for (i = 0; i < s->tx.rcpts; i++, rcpt += strlen(rcpt) + 1)
 		text = make_row(&row[i], rcpt, &col, text, i == 0 || i * col.body.len < KEEP_MAX);
-	memcpy(s->hash, row->hash.ptr, 33);
+	memcpy(s->hash, row->hash.ptr, 32);
 	status = db_add(db, &s->mail, &col);
 answer:
 	mail_free(s);
@@ -2073,6 +2071,7 @@ database(const struct config *c)
 	d.pass = c->text[MYSQL_PASS];
 	d.name = c->text[MYSQL_DB];
 	d.table = c->text[GM_MAIL_TABLE];
+	d.hash = row_hash;
 	d.timeout = (int)c->num[MYSQL_TIMEOUT];
 	d.max_size = (size_t)c->num[GSMTP_MAX_SIZE];
 	return d;
@@ -2503,6 +2502,8 @@ set_title(char **argv, int number)
 
 	for (i = 0; argv[i] && argv[i] == argv[0] + room; i++)
 		room += strlen(argv[i]) + 1;
+	if (room == 0)
+		return;
 	snprintf(title, sizeof(title), "smtpd: worker %d", number + 1);
 	memset(argv[0], 0, room);
 	memcpy(argv[0], title, strlen(title) < room ? strlen(title) : room - 1);

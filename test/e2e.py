@@ -269,6 +269,13 @@ def many_recipients(db):
     to = ["r%d@test.example" % i for i in range(100)]
     same("taken", deliver(c, MAIL, to)[0], 250)
     same("a row each", [r["recipient"].decode() for r in db.mails()], to)
+    db.empty()
+    large = b"Subject: large\r\n\r\n" + b"x" * 500000 + b"\r\n"  # some hashes are made late
+    same("half a megabyte taken", deliver(c, large, to)[0], 250)
+    rows = db.mails()
+    same("a row each", [r["recipient"].decode() for r in rows], to)
+    same("each with its hash", [r["hash"] for r in rows], [
+        md5(r["recipient"], r["from"], r["subject"], r["body"]) for r in rows])
     c.close()
     server.stop()
     db.empty()
