@@ -53,7 +53,8 @@ enum {
 	PATH_MAX_IN = 320,	/* local-part 64 + "@" + domain 255, 4.5.3.1.1 and .2; the columns' width */
 	BODY_MAX = 16777215,	/* what a mediumtext holds */
 	SUBJECT_MAX = 65535,	/* what a text holds */
-	READ_MAX = 131072,	/* octets of a message taken from one client at once; of commands LINE_MAX_IN */
+	READ_MAX = 131072,	/* octets of a message taken from one client at once */
+	COMMANDS_MAX = 512,	/* octets of commands: many who pipeline must not make others wait */
 	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
 	KEEP_MAX = 1048576,	/* scratch memory kept from one mail to the next */
 	ACCEPT_BURST = 64,	/* connections accepted before sessions get their turn */
@@ -158,7 +159,6 @@ struct session {
 	struct transaction tx;
 	struct db_mail mail;		/* at the database, in STORING */
 	size_t stored_size;
-	char hash[33];			/* of the first recipient's row */
 	struct tls *tls;		/* NULL: in the clear */
 };
 
@@ -725,14 +725,14 @@ answer(struct session *s, enum db_status status)
 	else
 		me->refused++;
 	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%lu wait=%lldms client=%s "
-	    "tls=%s code=%d", event, s->hash[0] ? s->hash : "-", log_value(s->tx.from, from),
+	    "tls=%s code=%d", event, s->mail.hash[0] ? s->mail.hash : "-", log_value(s->tx.from, from),
 	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
 	    (unsigned long)s->tx.size, s->state == STORING ? clock_ms() - s->since : 0, s->peer,
 	    s->tls ? tls : "-", code);
 	transaction_reset(s);
 	if (code == 250) {
 		s->errors = 0;
-		reply(s, 250, "2.0.0", "OK: queued as %s", s->hash);
+		reply(s, 250, "2.0.0", "OK: queued as %s", s->mail.hash);
 	} else
 		reply_failure(s, code);
 	s->since = now;
@@ -820,7 +820,7 @@ save_email(struct session *s)
 	int have_from = 0, have_subject = 0;
 	enum db_status status = DB_LOST;
 
-	s->hash[0] = '\0';
+	s->mail.hash[0] = '\0';
 	s->since = now;
 	if (s->tx.fail)
 		goto answer;
@@ -859,8 +859,7 @@ save_email(struct session *s)
 	col.row = row;
 	col.rows = s->tx.rcpts;
 	for (i = 0; i < s->tx.rcpts; i++, rcpt += strlen(rcpt) + 1)
-		text = make_row(&row[i], rcpt, &col, text, i == 0 || i * col.body.len < KEEP_MAX);
-	memcpy(s->hash, row->hash.ptr, 32);
+		text = make_row(&row[i], rcpt, &col, text, (i + 1) * col.body.len < KEEP_MAX);
 	status = db_add(db, &s->mail, &col);
 answer:
 	mail_free(s);
@@ -1446,8 +1445,9 @@ watch(struct session *s)
 {
 	int io = (may_read(s) ? TLS_READ : 0) | (s->out.len > 0 ? TLS_WRITE : 0);
 
+	/* select() does not tell of octets that TLS holds; it does of a socket that can be written to. */
 	if (s->tls)
-		io = tls_wants(s->tls, io);
+		io = tls_wants(s->tls, io) | (may_read(s) && tls_pending(s->tls) ? TLS_WRITE : 0);
 	watch_for(s->fd, io & TLS_READ, &readers, &hot_readers);
 	watch_for(s->fd, io & TLS_WRITE, &writers, &hot_writers);
 	s->active = now;
@@ -1587,38 +1587,32 @@ session_input(struct session *s, const char *p, size_t n)
 	return 0;
 }
 
-/* Reads once, as much as fits; then what TLS has decrypted beyond it, as select() won't tell. */
+/* Reads once: of a message as much as fits. */
 static void
 session_read(struct session *s)
 {
 	static char buf[READ_MAX + LINE_MAX_IN];
-	size_t have, max;
+	size_t have = s->in.len, max;
 	ssize_t n;
 
-	do {
-		/* Kept input is a piece of a command here: READ_MAX and more always fit behind it. */
-		if ((have = s->in.len) > 0) {
-			memcpy(buf, s->in.ptr, have);
-			buf_free(&s->in);
-		}
-		max = in_message(s) ? sizeof(buf) - have : LINE_MAX_IN;
-		n = s->tls ? tls_read(s->tls, buf + have, max) : read(s->fd, buf + have, max);
-		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
-			if (have > 0 && buf_add(&s->in, buf, have) == -1)
-				session_close(s);
-			else
-				watch(s);
-			return;
-		}
-		if (n <= 0) {
-			if (n == 0)
-				errno = 0;
-			session_broken(s);
-			return;
-		}
-		if (session_input(s, buf, have + (size_t)n) == -1)
-			return;
-	} while (s->tls && may_read(s) && tls_pending(s->tls));
+	/* Kept input is a piece of a command here: READ_MAX and more always fit behind it. */
+	if (have > 0) {
+		memcpy(buf, s->in.ptr, have);
+		buf_free(&s->in);
+	}
+	max = in_message(s) ? sizeof(buf) - have : COMMANDS_MAX;
+	n = s->tls ? tls_read(s->tls, buf + have, max) : read(s->fd, buf + have, max);
+	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+		if (have > 0 && buf_add(&s->in, buf, have) == -1)
+			session_close(s);
+		else
+			watch(s);
+	} else if (n <= 0) {
+		if (n == 0)
+			errno = 0;
+		session_broken(s);
+	} else
+		session_input(s, buf, have + (size_t)n);
 }
 
 /* Its mail is answered, or it can be written to: go on with what it had sent meanwhile. */
@@ -1638,10 +1632,7 @@ session_wake(struct session *s)
 		if (gone)
 			return;
 	}
-	if (s->tls && may_read(s) && tls_pending(s->tls))
-		session_read(s);
-	else
-		watch(s);
+	watch(s);
 }
 
 /* How many of the connections of all workers come from this address. */

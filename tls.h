@@ -13,7 +13,8 @@
  *	io = (may read ? TLS_READ : 0) | (has output ? TLS_WRITE : 0);
  *	io = tls_wants(tls, io);	-- what to ask select() for
  *	if (may read && tls_pending(tls))
- *		do not sleep: these octets have left the socket already
+ *		do not sleep: these octets have left the socket already;
+ *		or wait for the socket to be writable, which it is
  *	whatever select() reports: do both, tls_read() if it may read and
  *		tls_write() if it has output; one that must wait says EAGAIN
  */
