@@ -327,6 +327,8 @@ db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
 		d = keep(&f[F_RECIPIENT], d, c->row[i].recipient.ptr,
 		    cut(c->row[i].recipient, ADDRESS_CHARS, 0));
 	}
+	memset(m->hash, 0, sizeof(m->hash));
+	memcpy(m->hash, c->row->hash.ptr, m->field[SHARED + F_HASH].len);
 	m->rows = c->rows;
 	m->size = n;
 	m->status = DB_PENDING;
@@ -353,6 +355,8 @@ hash_next(struct db *db)
 			of[0] = own[F_TO], of[1] = f[F_FROM], of[2] = f[F_SUBJECT], of[3] = f[F_BODY];
 			db->conf.hash(of, (char *)own[F_HASH].ptr);
 			own[F_HASH].len = HASH_CHARS;
+			if (i == 0)
+				memcpy(db->first->hash, own[F_HASH].ptr, HASH_CHARS);
 			return 1;
 		}
 	}

@@ -32,12 +32,12 @@ enum db_status {
 	DB_TOO_BIG		/* beyond what the server accepts: 552 */
 };
 
-/* The columns; all text is valid UTF-8 but mail, which is any octets. */
 /*
- * What differs by recipient. Of a mail that takes more than 1 MB in all its rows hash
- * may be empty: db_run() has it made then, one a call, so that nobody waits for all.
+ * What differs by recipient. Where all rows of a mail take more than 1 MB hash may be
+ * empty: db_run() has it made then, one a call, so that nobody waits for all.
  */
 struct db_row { struct db_text to, recipient, hash; };
+/* The columns; all text is valid UTF-8 but mail, which is any octets. */
 struct db_columns {
 	time_t date;
 	struct db_text from, subject, body, charset, content_type, mail;
@@ -48,6 +48,7 @@ struct db_columns {
 /* A mail on its way, in storage of the caller's that stays where it is until db_done(). */
 struct db_mail {
 	enum db_status status;
+	char hash[33];		/* of its first row, where there is one yet */
 	struct db_mail *next;	/* the rest is db.c's own */
 	struct db_text *field;
 	size_t rows, size;

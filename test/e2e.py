@@ -287,8 +287,10 @@ def large_mails(db):
     c = session(server.port)
     mail = b"Subject: large\r\n\r\n" + b"".join(
         base64.b64encode(os.urandom(57)) + b"\r\n" for _ in range(130000))
-    same("%d octets taken" % len(mail), deliver(c, mail)[0], 250)
+    code, text = deliver(c, mail)
+    same("%d octets taken" % len(mail), code, 250)
     ok("stored whole", [r["mail"] for r in db.mails()] == [mail])
+    ok("its hash in the reply", text.endswith(db.mails()[0]["hash"].decode()), text)
     mail += b"x" * (10485760 - len(mail) - 2) + b"\r\n"
     same("the largest", deliver(c, mail)[0], 250)
     same("one octet more", deliver(c, b"x" + mail)[0], 552)
