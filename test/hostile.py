@@ -554,6 +554,41 @@ def big_mail(server, size, rcpts=1, timeout=60):
 
 
 @test
+def five_thousand(db):
+    """Held open, more than one select() can watch: each is greeted, mail goes on beside them."""
+    n, config = 5000, {"MAX_SMTP_CLIENTS": "5500", "GSMTP_MAX_CLIENTS_PER_IP": "5500", "GSMTP_TIMEOUT": "600"}
+    server = Server(db, **config)
+    server.config["GSMTP_WORKERS"] = counters(server)["workers"]
+    by, before, held = Bystander(server), memory(server), []
+    for i in range(n):
+        held.append(socket.create_connection(("127.0.0.1", server.port), 10, ("127.0.1.%d" % (i % 250 + 1), 0)))
+    greeted = sum(s.recv(512).startswith(b"220 ") for s in held)
+    same("5,000 connections: all are greeted", greeted, n)
+    for s in held:
+        s.sendall(b"NOOP\r\n")
+    same("5,000 connections: all are answered", sum(s.recv(512).startswith(b"250 ") for s in held), n)
+    each = (memory(server) - before) * 1024 / n
+    ok("5,000 connections: at most 4 KB for each", each <= 4, "%.2f KB" % each)
+    if "-v" in sys.argv:
+        print("     5,000 connections: %.2f KB each, %s workers" % (each, server.config["GSMTP_WORKERS"]))
+    c = session(server.port)
+    codes = [c.command(line)[0] for _ in range(200) for line in
+             (b"MAIL FROM:<a@client.example>", b"RCPT TO:<b@test.example>", b"DATA",
+              b"To: b@test.example\r\nSubject: beside\r\n\r\nx\r\n.")]
+    same("5,000 connections: 200 mails beside them", codes, [250, 250, 354, 250] * 200)
+    same("5,000 connections: and their rows", db.sql("SELECT COUNT(*) FROM new_mail WHERE subject='beside'")
+         .strip(), b"200")
+    same("5,000 connections: counted", int(counters(server)["clients"]) // 10 * 10, n)
+    c.close()
+    by.end("5,000 connections")
+    for s in held:
+        s.close()
+    recovered("5,000 connections", server)
+    server.stop()
+    db.empty()
+
+
+@test
 def max_memory(db):
     bound = 64
     server = Server(db, GSMTP_MAX_MEMORY=str(bound * MB), MYSQL_TIMEOUT="6")
@@ -579,7 +614,8 @@ def max_memory(db):
 
 
 def main():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    limit = max(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     chosen = [a for a in sys.argv[1:] if not a.startswith("-")]
     db = Hostage()
     for f in tests:
