@@ -2692,7 +2692,7 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 	conf = c;
 	*pw = user;
 	raise_descriptors();
-	log_line(0, "reload workers=%ld %s", conf.num[GSMTP_WORKERS], tls);
+	log_line(0, "reload workers=%ld tls=%s", conf.num[GSMTP_WORKERS], *tls ? tls : "-");
 	current = generation_start(argv, pipe_fd, unblocked, pw);
 	signal_children(SIGHUP, current);
 	return current;
@@ -2876,8 +2876,9 @@ main(int argc, char **argv)
 	if (state == -1)
 		die("%s", why);
 	raise_descriptors();
-	log_line(0, "start version=%s host=%s listen=%s port=%s workers=%ld %s", VERSION,
-	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS], tls);
+	log_line(0, "start version=%s host=%s listen=%s port=%s workers=%ld tls=%s", VERSION,
+	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS],
+	    *tls ? tls : "-");
 	if (state == 1)
 		log_line(0, "database-away %s: mail gets 451 until it is back", why);
 	master(argv, &unblocked, &pw);
