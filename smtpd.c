@@ -796,7 +796,7 @@ make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, cha
 	lower_all(text, len);
 	row->hash = (struct db_text){ text + len, hashed ? 32 : 0 };
 	if (hashed)
-		row_hash((struct db_text[]){ row->to, col->from, col->subject, col->body }, text + len);
+		row_hash((struct db_text[4]){ row->to, col->from, col->subject, col->body }, text + len);
 	return text + len + row->hash.len;
 }
 

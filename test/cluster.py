@@ -43,7 +43,7 @@ class Node(torture.Mariadb):
         self.environment = dict(os.environ, TMPDIR=self.data + ".tmp")
         with open(self.log, "wb") as out:
             subprocess.run(
-                ["mariadb-install-db", "--no-defaults", "--user=" + USER, "--datadir=" + self.data,
+                ["mariadb-install-db", "--no-defaults", "--force", "--user=" + USER, "--datadir=" + self.data,
                  "--auth-root-authentication-method=normal", "--skip-test-db"],
                 stdout=out, stderr=out, check=True, env=self.environment)
 

@@ -153,8 +153,8 @@ db_start() {	# directory [option of mariadb-install-db]...
 	echo "$sockets/sock" >"$db/socket"
 	if [ ! -d "$db/data/mysql" ]; then
 		rm -rf "$db/data"
-		TMPDIR=$db/tmp mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$db/data" \
-			--skip-test-db "$@" >"$db/install.log" 2>&1 ||
+		TMPDIR=$db/tmp mariadb-install-db --no-defaults --force --user="$(id -un)" \
+			--datadir="$db/data" --skip-test-db "$@" >"$db/install.log" 2>&1 ||
 			{ tail -n 20 "$db/install.log"; die "mariadb-install-db failed"; }
 	fi
 	TMPDIR=$db/tmp mariadbd --no-defaults --user="$(id -un)" --datadir="$db/data" --skip-networking \

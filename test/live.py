@@ -145,7 +145,7 @@ class Database:
         os.environ["TMPDIR"] = os.path.join(DIR, "tmp")
         with open(log, "wb") as out:
             subprocess.run(
-                ["mariadb-install-db", "--no-defaults", "--user=root", "--datadir=" + data,
+                ["mariadb-install-db", "--no-defaults", "--force", "--user=root", "--datadir=" + data,
                  "--auth-root-authentication-method=normal", "--skip-test-db"],
                 stdout=out, stderr=out, check=True)
         start(["mariadbd", "--no-defaults", "--user=root", "--datadir=" + data,

@@ -361,7 +361,7 @@ class Mariadb(live.Database):
         os.environ["TMPDIR"] = os.path.join(live.DIR, "tmp")
         with open(self.log, "wb") as out:
             subprocess.run(
-                ["mariadb-install-db", "--no-defaults", "--user=root", "--datadir=" + self.data,
+                ["mariadb-install-db", "--no-defaults", "--force", "--user=root", "--datadir=" + self.data,
                  "--auth-root-authentication-method=normal", "--skip-test-db"],
                 stdout=out, stderr=out, check=True)
         self.up()
