@@ -215,7 +215,7 @@ static const struct { const char *labels, *name; } charsets[] = {
 	{ " iso-8859-9 iso8859-9 iso88599 iso_8859-9 iso_8859-9:1989 latin5 l5 csisolatin5 iso-ir-148 "
 	  "windows-1254 cp1254 x-cp1254 ", "CP1254" },
 	{ " iso-8859-10 iso8859-10 iso885910 latin6 l6 csisolatin6 iso-ir-157 ", "ISO-8859-10" },
-	{ " iso-8859-11 iso8859-11 iso885911 tis-620 tis620 windows-874 dos-874 cp874 ", "CP874" },
+	{ " iso-8859-11 iso8859-11 iso885911 tis-620 tis620 windows-874 dos-874 cp874 ", "CP874 ISO-8859-11" },
 	{ " iso-8859-13 iso8859-13 iso885913 ", "ISO-8859-13" },
 	{ " iso-8859-14 iso8859-14 iso885914 ", "ISO-8859-14" },
 	{ " iso-8859-15 iso8859-15 iso885915 iso_8859-15 l9 latin9 csisolatin9 ", "ISO-8859-15" },
