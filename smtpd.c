@@ -18,7 +18,6 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 
@@ -158,7 +157,6 @@ struct session {
 	int last;			/* BDAT: ... of the last chunk */
 	struct transaction tx;
 	struct db_mail mail;		/* at the database, in STORING */
-	size_t stored_size;
 	struct tls *tls;		/* NULL: in the clear */
 };
 
