@@ -9,6 +9,7 @@ fault is injected. In the end the ledger is compared with the table. smtpd's
 database user has exactly what the README grants it: INSERT, SELECT, one table.
 """
 import base64
+import contextlib
 import faulthandler
 import hashlib
 import multiprocessing
@@ -395,14 +396,16 @@ class Mariadb(live.Database):
             ["mariadb", "--no-defaults", "--user=" + user, "--socket=" + self.socket, "--force",
              "--unbuffered", "--batch"] + ([self.name] if user == "root" else []),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        p.stdin.write(text.encode() + b"\nSELECT 'held';\n")
-        p.stdin.flush()
         live.started.append(p)
+        with contextlib.suppress(BrokenPipeError):      # where there are too many already
+            p.stdin.write(text.encode() + b"\nSELECT 'held';\n")
+            p.stdin.flush()
         return p
 
     @staticmethod
     def release(p):
-        p.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            p.stdin.close()
         p.stdout.close()
         live.stop(p)
 
