@@ -410,7 +410,7 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 		transaction_reset(s);
 		s->state = CLOSING;
 		s->since = now;
-		s->abrupt = code == 221 && strcmp(status, "2.0.0") == 0;
+		s->abrupt = code == 221 && status != NULL && strcmp(status, "2.0.0") == 0;
 	}
 }
 
@@ -2780,25 +2780,25 @@ parse_options(int argc, char **argv)
 	int i, test = 0;
 
 	for (i = 1; i < argc; i++) {
-		const char *next = i + 1 < argc ? argv[i + 1] : NULL;
-		char opt = argv[i][0] == '-' && argv[i][1] && !argv[i][2] ? argv[i][1] : 0;
+		const char *arg = argv[i], *next = i + 1 < argc ? argv[i + 1] : "-";
+		char opt = arg[0] == '-' && arg[1] && !arg[2] ? arg[1] : 0;
 
 		if (opt == 'v')
 			cli[GSMTP_VERBOSE] = "1";
 		else if (opt == 't')
 			test = 1;
 		else if (opt == 'l') {
-			cli[GSMTP_LOG_FILE] = next && *next != '-' ? argv[++i] : "log.txt";
+			cli[GSMTP_LOG_FILE] = *next != '-' ? argv[++i] : "log.txt";
 		} else if (opt == 'h') {
 			usage(stdout);
 			exit(0);
 		} else if (opt == 'V') {
 			puts("smtpd " VERSION);
 			exit(0);
-		} else if ((opt == 'p' || opt == 'c') && next) {
+		} else if ((opt == 'p' || opt == 'c') && i + 1 < argc) {
 			*(opt == 'p' ? &port : &config_file) = argv[++i];
 		} else {
-			fprintf(stderr, "smtpd: %s: %s\n", argv[i], opt == 'p' || opt == 'c' ?
+			fprintf(stderr, "smtpd: %s: %s\n", arg, opt == 'p' || opt == 'c' ?
 			    "needs an argument" : "no such option");
 			usage(stderr);
 			exit(1);
