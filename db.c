@@ -110,6 +110,7 @@ struct db {
 	long long now, retry_at, away_since, up_since, until, again_at;
 	unsigned attempts;	/* connects since it last went well */
 	int hopeless;		/* until an operator mends it */
+	int may_wait;		/* db_check() has the time */
 
 	MYSQL *my;
 	unsigned long id;	/* the connection's: another one has other variables */
@@ -168,8 +169,8 @@ static const struct known {
 	{ 1130, MEND, "the server does not let this host in: " LOGIN },
 	{ 1049, MEND, "CREATE DATABASE, or check MYSQL_DB" },
 	{ 1046, MEND, "check MYSQL_DB" },
-	/* Oracle's library, connecting without blocking, for 1044, 1049 and their like. */
-	{ 2000, MEND, "check MYSQL_DB, the GRANT to MYSQL_USER, the limits of the server" },
+	/* Oracle's library, connecting without blocking, for 1044, 1045, 1049 and their like. */
+	{ 2000, MEND, "check MYSQL_USER, MYSQL_PASS, MYSQL_DB, the GRANT, the limits of the server" },
 	{ 1146, MEND, SCHEMA ", or check GM_MAIL_TABLE" },
 	{ 1142, MEND, GRANT }, { 1143, MEND, GRANT },
 	{ 1048, MEND, SCHEMA }, { 1054, MEND, SCHEMA }, { 1136, MEND, SCHEMA },
@@ -679,8 +680,10 @@ wants(const struct db *db)
 static int
 step(struct db *db, int ready)
 {
-	const struct db_config *c = &db->conf;
 	const struct host *h = &db->host[db->at];
+	const char *user = *db->conf.user ? db->conf.user : NULL;
+	const char *pass = *db->conf.pass ? db->conf.pass : NULL;
+	const char *name = *db->conf.name ? db->conf.name : NULL;
 	enum net_async_status status = NET_ASYNC_COMPLETE;
 	struct pollfd p;
 
@@ -688,9 +691,13 @@ step(struct db *db, int ready)
 	db->begun = 1;
 	switch (db->call) {
 	case CONNECT:
-		status = mysql_real_connect_nonblocking(db->my, h->name,
-		    *c->user ? c->user : NULL, *c->pass ? c->pass : NULL,
-		    *c->name ? c->name : NULL, h->port, h->socket, 0);
+		/* Where it does not wait it often loses what a server said that refuses and hangs up. */
+		if (db->may_wait)
+			status = mysql_real_connect(db->my, h->name, user, pass, name, h->port, h->socket,
+			    0) ? NET_ASYNC_COMPLETE : NET_ASYNC_ERROR;
+		else
+			status = mysql_real_connect_nonblocking(db->my, h->name, user, pass, name, h->port,
+			    h->socket, 0);
 		break;
 	case QUERY:
 		status = mysql_real_query_nonblocking(db->my, db->sql, db->sql_len);
@@ -787,6 +794,12 @@ connect_next(struct db *db)
 	}
 #ifdef MARIADB_PACKAGE_VERSION_ID
 	mysql_options(db->my, MYSQL_OPT_NONBLOCK, 0);
+#else
+	unsigned seconds = 2;	/* it waits where the server wants another authentication plugin */
+
+	mysql_options(db->my, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
+	mysql_options(db->my, MYSQL_OPT_READ_TIMEOUT, &seconds);
+	mysql_options(db->my, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
 #endif
 	mysql_options(db->my, MYSQL_READ_DEFAULT_GROUP, "smtpd");
 	mysql_options(db->my, MYSQL_SET_CHARSET_NAME, "utf8mb4");
@@ -1486,6 +1499,7 @@ db_check(const struct db_config *conf, char *why, size_t cap)
 		snprintf(why, cap, "no memory");
 		return 1;
 	}
+	db->may_wait = 1;
 	for (ready = 0; ; ready = wait_ready(db)) {
 		db_run(db, ready);
 		if (db->state == IDLE || (db->state == AWAY && db->attempts >= db->nhosts))

@@ -714,7 +714,7 @@ answer(struct session *s, enum db_status status)
 	int code = s->tx.fail ? s->tx.fail : how[status].code;
 	const char *event = s->tx.fail == 0 ? how[status].event : code < 500 ? "deferred" : "refused";
 
-	if (s->tls && (blank = strchr(tls_describe(s->tls, tls, sizeof(tls)), ' ')) != NULL)
+	if (s->tls && tls_describe(s->tls, tls, sizeof(tls)) && (blank = strchr(tls, ' ')) != NULL)
 		*blank = '/';
 	if (code == 250)
 		me->mails++, me->rows += s->tx.rcpts, me->octets += s->tx.size;
