@@ -59,7 +59,7 @@ enum {
 	ACCEPT_BURST = 64,	/* connections accepted before sessions get their turn */
 	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
 	LOG_MS = 100,		/* lines of the log that wait for others to be written with */
-	YIELD_MS = 3,		/* how long a client is left to a worker that has fewer */
+	YIELD_MS = 1,		/* how long a client is left to a worker that has fewer */
 	MESSAGES_MS = 10,	/* for messages before commands have their turn again */
 	FEW_SESSIONS = 64,	/* up to so many, select() looks at all of them each time */
 	HOT_MS = 500,
@@ -1766,15 +1766,18 @@ results(void)
 	me->statements = db_statements(db);
 }
 
-/* Has this worker more clients than a sibling, so that the next one is better served there? */
+/* Has this worker that many more clients than a sibling that the next is better served there? */
 static int
 ahead(void)
 {
+	unsigned long few;
 	int i;
 
-	for (i = 0; i < board->workers; i++)
-		if (board->slot[i].alive && board->slot[i].clients + 1 < me->clients)
+	for (i = 0; i < board->workers; i++) {
+		few = board->slot[i].clients;
+		if (board->slot[i].alive && me->clients > few + few / 4 + 2)
 			return 1;
+	}
 	return 0;
 }
 
