@@ -710,11 +710,13 @@ answer(struct session *s, enum db_status status)
 		[DB_STORED] = { 250, "stored" }, [DB_REFUSED] = { 554, "refused" },
 		[DB_LOST] = { 451, "deferred" }, [DB_TOO_BIG] = { 552, "refused" }
 	};
-	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], tls[96], *blank;
+	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], tls[96] = "-", *blank;
 	int code = s->tx.fail ? s->tx.fail : how[status].code;
 	const char *event = s->tx.fail == 0 ? how[status].event : code < 500 ? "deferred" : "refused";
 
-	if (s->tls && tls_describe(s->tls, tls, sizeof(tls)) && (blank = strchr(tls, ' ')) != NULL)
+	if (s->tls)
+		tls_describe(s->tls, tls, sizeof(tls));
+	if ((blank = strchr(tls, ' ')) != NULL)
 		*blank = '/';
 	if (code == 250)
 		me->mails++, me->rows += s->tx.rcpts, me->octets += s->tx.size;
@@ -726,7 +728,7 @@ answer(struct session *s, enum db_status status)
 	    "tls=%s code=%d", event, s->mail.hash[0] ? s->mail.hash : "-", log_value(s->tx.from, from),
 	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
 	    (unsigned long)s->tx.size, s->state == STORING ? clock_ms() - s->since : 0, s->peer,
-	    s->tls ? tls : "-", code);
+	    tls, code);
 	transaction_reset(s);
 	if (code == 250) {
 		s->errors = 0;
