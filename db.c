@@ -328,8 +328,6 @@ db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
 		d = keep(&f[F_RECIPIENT], d, c->row[i].recipient.ptr,
 		    cut(c->row[i].recipient, ADDRESS_CHARS, 0));
 	}
-	memset(m->hash, 0, sizeof(m->hash));
-	memcpy(m->hash, c->row->hash.ptr, m->field[SHARED + F_HASH].len);
 	m->rows = c->rows;
 	m->size = n;
 	m->status = DB_PENDING;

@@ -48,7 +48,7 @@ struct db_columns {
 /* A mail on its way, in storage of the caller's that stays where it is until db_done(). */
 struct db_mail {
 	enum db_status status;
-	char hash[33];		/* of its first row, where there is one yet */
+	char hash[33];		/* of its first row: set where db_run() makes it */
 	struct db_mail *next;	/* the rest is db.c's own */
 	struct db_text *field;
 	size_t rows, size;

@@ -860,6 +860,7 @@ save_email(struct session *s)
 	col.rows = s->tx.rcpts;
 	for (i = 0; i < s->tx.rcpts; i++, rcpt += strlen(rcpt) + 1)
 		text = make_row(&row[i], rcpt, &col, text, (i + 1) * col.body.len < KEEP_MAX);
+	memcpy(s->mail.hash, row->hash.ptr, row->hash.len);
 	status = db_add(db, &s->mail, &col);
 answer:
 	mail_free(s);
@@ -2785,22 +2786,23 @@ parse_options(int argc, char **argv)
 	int i, test = 0;
 
 	for (i = 1; i < argc; i++) {
-		const char *arg = argv[i], *next = i + 1 < argc ? argv[i + 1] : "-";
+		const char *arg = argv[i];
+		int more = i + 1 < argc;
 		char opt = arg[0] == '-' && arg[1] && !arg[2] ? arg[1] : 0;
 
 		if (opt == 'v')
 			cli[GSMTP_VERBOSE] = "1";
 		else if (opt == 't')
 			test = 1;
-		else if (opt == 'l') {
-			cli[GSMTP_LOG_FILE] = *next != '-' ? argv[++i] : "log.txt";
-		} else if (opt == 'h') {
+		else if (opt == 'l')
+			cli[GSMTP_LOG_FILE] = more && *argv[i + 1] != '-' ? argv[++i] : "log.txt";
+		else if (opt == 'h') {
 			usage(stdout);
 			exit(0);
 		} else if (opt == 'V') {
 			puts("smtpd " VERSION);
 			exit(0);
-		} else if ((opt == 'p' || opt == 'c') && i + 1 < argc) {
+		} else if ((opt == 'p' || opt == 'c') && more) {
 			*(opt == 'p' ? &port : &config_file) = argv[++i];
 		} else {
 			fprintf(stderr, "smtpd: %s: %s\n", arg, opt == 'p' || opt == 'c' ?

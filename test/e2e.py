@@ -525,8 +525,10 @@ def log_alone_means_log_txt(db):
 def database_away_at_start(db):
     server = Server(db, MYSQL_HOST="/no/such/socket", MYSQL_TIMEOUT="2")
     same("451", deliver_once(server), 451)
+    same("451 at once", deliver_once(server), 451)
     ok("the log says so", server.logged("/no/such/socket"), server.log())
     server.stop()
+    same("and which mails they were", len(re.findall("deferred hash=[0-9a-f]{32} ", server.log())), 2)
 
 
 @test
