@@ -227,7 +227,7 @@ say(const struct db *db, char *line, size_t cap, unsigned error, const char *tex
 	snprintf(line, cap, "database %s:%s %s%s%s", db->host[db->at].text, number, text,
 	    *hint ? ": " : "", hint);
 	for (; *line; line++)
-		if (*line < ' ' || *line > '~')
+		if ((unsigned char)*line < ' ' || (unsigned char)*line > '~')
 			*line = '?';
 }
 

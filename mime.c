@@ -38,6 +38,13 @@ is_blank(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f' || c == '\v';
 }
 
+/* char may be unsigned or not: what an octet is less than is asked of unsigned char. */
+static int
+is_ascii(char c)
+{
+	return c != '\0' && ((unsigned char)c & 0x80) == 0;
+}
+
 static char
 lower(char c)
 {
@@ -88,7 +95,7 @@ ascii_len(const char *p, size_t n)
 		if ((w | (w - ONES)) & ONES << 7)	/* an octet >= 0x80, or one of 0 */
 			break;
 	}
-	while (i < n && p[i] > 0)
+	while (i < n && is_ascii(p[i]))
 		i++;
 	return i;
 }
@@ -278,7 +285,7 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 
 	while (i < n && (is_blank(label[i]) || strchr("\"'", label[i])))
 		i++;
-	for (; i < n && label[i] > ' ' && !strchr("\"';,*?", label[i]); i++) {
+	for (; i < n && is_ascii(label[i]) && label[i] > ' ' && !strchr("\"';,*?", label[i]); i++) {
 		if (k == LABEL_MAX - 1 || strchr("/\\", label[i])) {
 			k = 0;
 			break;
@@ -301,7 +308,7 @@ conv_utf8(struct conv *c, const char *p, size_t n)
 			break;
 		for (; n - i >= 2 && u[i] >= 0xc2 && u[i] < 0xe0 && (u[i + 1] & 0xc0) == 0x80; i += 2)
 			;		/* most letters that are not ASCII */
-		if (i == n || p[i] > 0)
+		if (i == n || is_ascii(p[i]))
 			continue;
 		k = p[i] ? utf8_char(u + i, n - i) : 0;
 		if (k > 0) {
@@ -465,6 +472,7 @@ conv_shift(struct conv *c, const char *p, size_t n)
 {
 	char buf[PIECE];
 	size_t i, k = 0;
+	int shifted;
 
 	for (i = 0; i < n; i++) {
 		char u = p[i];
@@ -487,12 +495,13 @@ conv_shift(struct conv *c, const char *p, size_t n)
 		}
 		if (u == '\n')
 			c->set = 0;
-		if (c->set == 'k' && u > ' ')
+		shifted = c->set && is_ascii(u) && u > ' ';
+		if (shifted && c->set == 'k')
 			buf[k++] = (char)0x8e;
-		if (c->set == 's' && u > ' ' && !c->third)
+		if (shifted && c->set == 's' && !c->third)
 			buf[k++] = (char)0x8f;
-		c->third = c->set == 's' && u > ' ' && !c->third;
-		buf[k++] = c->set && u > ' ' ? (char)(u | 0x80) : u;
+		c->third = shifted && c->set == 's' && !c->third;
+		buf[k++] = shifted ? (char)(u | 0x80) : u;
 	}
 	conv_octets(c, buf, k);
 }
@@ -681,13 +690,13 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 			d->begun = begins(span(p, next), "begin ");
 			continue;
 		}
-		if (begins(span(p, next), "end") || *p < ' ' || *p > '`') {
+		if (begins(span(p, next), "end") || !is_ascii(*p) || *p < ' ' || *p > '`') {
 			next = end;
 			continue;
 		}
 		for (len = (*p++ - ' ') & 63; len > 0 && p < next; len -= 3, p += 4) {
 			for (i = 0; i < 4; i++)
-				u[i] = p + i < next && p[i] >= ' ' ? (p[i] - ' ') & 63 : 0;
+				u[i] = p + i < next && is_ascii(p[i]) && p[i] >= ' ' ? (p[i] - ' ') & 63 : 0;
 			dst[n++] = (char)(u[0] << 2 | u[1] >> 4);
 			if (len > 1)
 				dst[n++] = (char)(u[1] << 4 | u[2] >> 2);

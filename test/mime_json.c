@@ -22,7 +22,7 @@ member(const char *name, const char *p, size_t n, const char *after)
 	for (; p < end; p++)
 		if (*p == '"' || *p == '\\')
 			printf("\\%c", *p);
-		else if ((*p >= 0 && *p < ' ') || *p == 127)
+		else if ((unsigned char)*p < ' ' || *p == 127)
 			printf("\\u%04x", (unsigned)*p);
 		else
 			putchar(*p);
