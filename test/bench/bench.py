@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """How fast, for how much: smtpd beside its ceilings and what a user would build instead.
 
-bench.py [--quick]. Everything in one run, interleaved, medians of three rounds with the least and
-the most; every run ends by counting the rows. Written to result.txt, result.png and result.svg.
+bench.py [-q] [-d ms] [-b smtpd] [load...], see run. Everything in one run, interleaved, medians of
+three rounds with the least and the most; every measurement ends by counting the rows. All of it is
+done on the machine's own disk and on one whose flush takes 4 ms longer (slow.c).
 """
+import argparse
 import os
 import platform
 import resource
@@ -18,16 +20,41 @@ RUN = os.path.join(ROOT, "test", ".run", "bench")
 os.environ["SMTPD_TEST_DIR"] = RUN
 os.environ.setdefault("SMTPD_TEST_PORTS", "2700-2799")
 os.environ.pop("SMTPD_TEST_MYSQL", None)
+options = argparse.ArgumentParser()
+options.add_argument("-q", action="store_true")
+options.add_argument("-d", type=float)
+options.add_argument("-b")
+options.add_argument("load", nargs="*")
+options = options.parse_args()
 sys.path.insert(0, os.path.join(ROOT, "test"))
 sys.dont_write_bytecode = True
 import live  # noqa: E402
 
-QUICK = "--quick" in sys.argv
-ROUNDS = 1 if QUICK else 3
-COUNT = {"4k one": 6000, "4k kept": 12000, "4k 60": 12000, "mix kept": 3000, "1m": 100, "4k 900": 8000}
-if QUICK:
-    COUNT = {k: v // 4 for k, v in COUNT.items()}
-SLOWER = {"node": 4, "python": 6}		# peers get fewer mails, not to wait for them
+ALL = not options.load and options.d is None
+DISKS = [0.0, 4.0] if options.d is None else [options.d]	# ms that a flush takes longer
+ROUNDS = 1 if options.q else 3
+
+# name: in words, mails on the own disk and on the slow one (0: not there)
+LOADS = {
+    "one-20": ("4 KB, a connection a mail, 20 at once", 6000, 3000),
+    "one-100": ("4 KB, a connection a mail, 100 at once", 6000, 8000),
+    "kept-20": ("4 KB, 20 kept connections", 12000, 4000),
+    "kept-60": ("4 KB, 60 kept connections", 12000, 0),
+    "kept-100": ("4 KB, 100 kept connections", 12000, 10000),
+    "mix-20": ("3 to 300 KB, 20 kept connections", 3000, 3000),
+    "mix-100": ("3 to 300 KB, 100 kept connections", 6000, 6000),
+    "1m": ("1 MB, 4 kept connections", 100, 0),
+    "held": ("4 KB, 20 kept connections beside 900 silent ones", 8000, 0),
+    "before-held": ("4 KB, 20 kept connections, the same minutes", 8000, 0),
+}
+FEW = "one-20", "kept-20", "mix-20"	# the peers' share
+PEERS = {
+    "node": ("smtp-server, mailparser, mysql2 (Node.js)", 4),	# and how many times fewer mails
+    "python": ("aiosmtpd, email, MySQLdb (Python)", 6),
+}
+SINK = "smtp-sink"	# Postfix's, stores nothing
+NAMES = {"smtpd": "smtpd", "before": "smtpd before", SINK: "smtp-sink (Postfix; stores nothing)"}
+NAMES.update({k: v[0] for k, v in PEERS.items()})
 lines = []
 
 
@@ -118,12 +145,19 @@ class Db(live.Database):
     SETTINGS = ("innodb_flush_log_at_trx_commit=1", "innodb_buffer_pool_size=1G",
                 "innodb_log_file_size=512M", "max_allowed_packet=64M")
 
+    def __init__(self, slower):
+        self.slower = slower
+        super().__init__()
+
     def start(self):
         real = live.start
+        env = dict(os.environ)
+        if self.slower:
+            env.update(LD_PRELOAD=os.path.join(RUN, "slow.so"), SLOW_US="%d" % (self.slower * 1000))
 
         def tuned(argv, *more):
             keep = [a for a in argv if "innodb" not in a and "max-allowed" not in a]
-            self.process = real(keep + ["--" + s for s in self.SETTINGS], *more)
+            self.process = real(keep + ["--" + s for s in self.SETTINGS], *more, env=env)
             return self.process
         live.start = tuned
         try:
@@ -143,20 +177,24 @@ def peer(argv, port):
 
 
 def servers(db):
-    """name: (process, port). smtpd -w1 is smtpd with one worker."""
-    smtpd = live.Server(db, MAX_SMTP_CLIENTS="1000", GSMTP_MAX_CLIENTS_PER_IP="1000")
-    found = {"smtpd": (smtpd.process, smtpd.port)}
-    alone = live.Server(db, GSMTP_WORKERS="1", MAX_SMTP_CLIENTS="900")
-    found["smtpd -w1"] = (alone.process, alone.port)
-    port = live.port()
-    found["smtp-sink"] = (peer(["/usr/sbin/smtp-sink", "-u", "nobody", "127.0.0.1:%d" % port,
-                                "1000"], port), port)
-    port = live.port()
-    found["node"] = (peer(["node", os.path.join(RUN, "peer.js"), str(port), db.socket, db.name],
-                          port), port)
-    port = live.port()
-    found["python"] = (peer(["/usr/bin/python3", os.path.join(HERE, "peer.py"), str(port),
-                             db.socket, db.name], port), port)
+    """name: (process, port)"""
+    def smtpd(binary):
+        s = live.Server(db, binary, MAX_SMTP_CLIENTS="1000", GSMTP_MAX_CLIENTS_PER_IP="1000")
+        return s.process, s.port
+    found = {"smtpd": smtpd(live.BINARY)}
+    if options.b:
+        found["before"] = smtpd(os.path.abspath(options.b))
+    if not db.slower:
+        port = live.port()
+        found[SINK] = (peer(["/usr/sbin/smtp-sink", "-u", "nobody", "127.0.0.1:%d" % port, "1000"],
+                            port), port)
+    if ALL:
+        port = live.port()
+        found["node"] = (peer(["node", os.path.join(RUN, "peer.js"), str(port), db.socket,
+                               db.name], port), port)
+        port = live.port()
+        found["python"] = (peer(["/usr/bin/python3", os.path.join(HERE, "peer.py"), str(port),
+                                 db.socket, db.name], port), port)
     return found
 
 
@@ -194,154 +232,246 @@ def measure(db, pid, argv, count, stores=True):
         given = count
     if given != count or stores and db.rows() - before != given:
         raise SystemExit("%d mails, %d given 250, %d rows" % (count, given, db.rows() - before))
+    if stores and before > 200000:
+        db.empty()
     return Sample(count, seconds, server, database, generator, p50, p99)
 
 
-def mid(samples, what):
-    return statistics.median(getattr(s, what) for s in samples)
+def flush_ms(db):
+    """What a flush takes: the median of 100 in the database's directory, and what slow.c adds."""
+    times = []
+    with open(os.path.join(RUN, "flush"), "wb", 0) as f:
+        for _ in range(100):
+            f.write(b"x" * 512)
+            began = time.monotonic()
+            os.fdatasync(f.fileno())
+            times.append(time.monotonic() - began)
+    return 1000 * statistics.median(times) + db.slower
 
 
-def main():
-    os.makedirs(RUN, exist_ok=True)
-    mail = messages()
-    mix = ["16*" + mail["3k"], "12*" + mail["15k"], "3*" + mail["60k"], "1*" + mail["300k"]]
-    load, ceiling = os.path.join(RUN, "load"), os.path.join(RUN, "ceiling")
-    db = Db()
-    found = servers(db)
-    source = ["/usr/sbin/smtp-source", "-s", "20", "-l", "4096", "-f", "bench@sender.example",
-              "-t", "a@test.example"]
+class Disk:
+    """All measurements with one database: samples[load, server]."""
 
-    def how(kind, port, n):
-        to = [load, "127.0.0.1", str(port)]
-        return {"4k one": source + ["-m", str(n), "127.0.0.1:%d" % port],
-                "4k 60": source + ["-s", "60", "-d", "-m", str(n), "127.0.0.1:%d" % port],
-                "4k kept": source + ["-d", "-m", str(n), "127.0.0.1:%d" % port],
-                "mix kept": to + ["20", str(n), "1", "a@test.example"] + mix,
-                "1m": to + ["4", str(n), "1", "a@test.example", mail["1m"]],
-                "4k 900": to + ["20", str(n), "1", "a@test.example", mail["4k"]]}[kind]
+    def __init__(self, slower, mail):
+        self.slower, self.mail, self.samples = slower, mail, {}
+        self.mix = ["16*" + mail["3k"], "12*" + mail["15k"], "3*" + mail["60k"],
+                    "1*" + mail["300k"]]
+        self.db = Db(slower)
+        self.servers = servers(self.db)
+        self.flush = flush_ms(self.db)
+        self.version = self.db.sql("SELECT VERSION()").decode().strip()
+        self.loads = [k for k, v in LOADS.items() if v[2 if slower else 1] and
+                      (not options.load or any(l in k for l in options.load))]
+        self.idle = self.growth = 0.0
+        time.sleep(1)
+        self.idle = memory(self.servers["smtpd"][0].pid)
+        for _ in range(ROUNDS):
+            self.round()
+        for p in reversed(list(live.started)):
+            live.stop(p)
 
-    def best_ceiling(kind, n, each):
-        files = mix if kind == "mix kept" else [mail["4k"]]
-        return measure(db, None, [ceiling, db.socket, "root", db.name, "new_mail", "2", each,
-                                  str(n)] + files, n)
+    def count(self, load):
+        return LOADS[load][2 if self.slower else 1] // (4 if options.q else 1)
 
-    say("%s, %d processors, %s; MariaDB %s with %s" % (
-        time.strftime("%Y-%m-%d"), os.cpu_count(), platform.machine(),
-        db.sql("SELECT VERSION()").decode().strip(), ", ".join(db.SETTINGS)))
-    say("Medians of %d round%s, least and most in brackets. CPU in milliseconds a mail." % (
-        ROUNDS, "" if ROUNDS == 1 else "s"))
-    samples = {}
-    pid = found["smtpd"][0].pid
-    time.sleep(1)
-    idle = memory(pid)
-    for _ in range(ROUNDS):
-        for kind in "4k one", "4k kept", "4k 60", "mix kept", "1m":
-            for name, (p, port) in found.items():
-                if kind in ("4k 60", "1m") and name in SLOWER:
+    def generator(self, load, port, n):
+        """Postfix's where the disk is the machine's own, ours where the delay counts as well."""
+        sessions = load.split("-")[-1]
+        if not self.slower and load.split("-")[0] in ("one", "kept"):
+            return ["/usr/sbin/smtp-source", "-l", "4096", "-f", "bench@sender.example", "-t",
+                    "a@test.example", "-s", sessions] + ["-d"] * load.startswith("kept") + [
+                        "-m", str(n), "127.0.0.1:%d" % port]
+        files = self.mix if "mix" in load else [self.mail["1m" if load == "1m" else "4k"]]
+        if not sessions.isdigit():
+            sessions = "4" if load == "1m" else "20"
+        return [os.path.join(RUN, "load"), "127.0.0.1", str(port), sessions, str(n),
+                "0" if load.startswith("one") else "1", "a@test.example"] + files
+
+    def add(self, load, name, sample):
+        self.samples.setdefault((load, name), []).append(sample)
+
+    def ceiling(self, rows, n, shape):
+        """shape: connections, rows a statement, -rows where they are prepared"""
+        files = self.mix if rows == "mix" else [self.mail["4k"]]
+        return measure(self.db, None, [os.path.join(RUN, "ceiling"), self.db.socket, "root",
+                                       self.db.name, "new_mail", str(shape[0]), str(shape[1]),
+                                       str(n)] + files, n)
+
+    def shapes(self, load):
+        """What the ceiling is tried with, for all loads of the same mails and sessions."""
+        if not self.slower:
+            return [(2, 8), (2, 32), (2, -32)] if load.endswith("20") else []
+        n = int(load.split("-")[1])
+        return [(c, -n // c) for c in (1, 2, 4, 10)] + [(1, -1)] * (n == 20)
+
+    def round(self):
+        smtpd, port = self.servers["smtpd"]
+        seen = set()
+        for load in self.loads:
+            if "held" in load:
+                continue
+            n = self.count(load)
+            for name, (p, at) in self.servers.items():
+                if name in PEERS and load not in FEW or name == SINK and load not in FEW + (
+                        "kept-60",):
                     continue
-                n = COUNT[kind] // SLOWER.get(name, 1)
-                samples.setdefault((kind, name), []).append(
-                    measure(db, p.pid, how(kind, port, n), n, name != "smtp-sink"))
-                if db.rows() > 200000:
-                    db.empty()
-            if kind in ("4k kept", "mix kept"):
-                for each in "8", "32", "128", "-32":
-                    samples.setdefault((kind, "ceiling " + each), []).append(
-                        best_ceiling(kind, COUNT[kind], each))
-            db.empty()
+                few = n // PEERS[name][1] if name in PEERS else n
+                self.add(load, name, measure(self.db, p.pid, self.generator(load, at, few), few,
+                                             name != SINK))
+            if load == "1m":
+                continue
+            mails, sessions = load.split("-")
+            mails = "mix" if mails == "mix" else "4k"
+            if (mails, sessions) in seen:
+                continue
+            seen.add((mails, sessions))
+            for shape in self.shapes(load):
+                few = n // 20 if shape == (1, -1) else n // (2 if self.slower else 1)
+                self.add(mails + "-" + sessions, "ceiling %dx%d" % shape,
+                         self.ceiling(mails, few, shape))
+        self.db.empty()
+        if "held" not in self.loads:
+            return
         # 900 connections that do nothing, and mail beside them; before and after, mail alone
-        port = found["smtpd"][1]
-        n = COUNT["4k 900"]
+        n = self.count("held")
 
-        def beside(kind):
-            samples.setdefault((kind, "smtpd"), []).append(
-                measure(db, pid, how("4k 900", port, n), n))
-        beside("4k 20")
-        was = memory(pid)
-        holder = live.start([load, "127.0.0.1", str(port), "-900", "1", "1", "x", mail["4k"]])
+        def beside(load):
+            self.add(load, "smtpd", measure(self.db, smtpd.pid, self.generator(load, port, n), n))
+        beside("before-held")
+        was = memory(smtpd.pid)
+        holder = live.start([os.path.join(RUN, "load"), "127.0.0.1", str(port), "-900", "1", "1",
+                             "x", self.mail["4k"]])
         time.sleep(1.5)
-        held = memory(pid)
-        beside("4k 900")
-        beside("4k 900")
+        self.growth = (memory(smtpd.pid) - was) / 900
+        beside("held")
+        beside("held")
         live.stop(holder)
         time.sleep(0.5)
-        beside("4k 20")
-        db.empty()
-    after = memory(pid)
+        beside("before-held")
+        self.db.empty()
 
-    say("%-10s %-12s %24s %18s %10s %10s %8s %8s" % (
-        "load", "server", "mails/s", "CPU server", "database", "generator", "p50 ms", "p99 ms"))
-    for (kind, name), s in samples.items():
-        rates, own = [x.rate for x in s], [x.server for x in s]
-        if name.startswith("ceiling"):
-            own = [x.generator for x in s]
-        say("%-10s %-12s %8.0f [%6.0f %6.0f] %6.3f [%.3f %.3f] %9.3f %10s %8.2f %8.2f" % (
-            kind, name, statistics.median(rates), min(rates), max(rates), statistics.median(own),
-            min(own), max(own), mid(s, "database"),
-            "" if name.startswith("ceiling") else "%.3f" % mid(s, "generator"), mid(s, "p50"),
-            mid(s, "p99")))
-    say("memory of all processes, shared pages once: idle %.1f MB; a held connection %.2f KB; "
-        "at the end %.1f MB" % (idle / 1e6, (held - was) / 900 / 1024, after / 1e6))
-    bars(samples, idle, (held - was) / 900)
-    with open(os.path.join(HERE, "result.txt"), "w") as f:
-        f.write("\n".join(lines) + "\n")
-    plot(samples)
+    # ---- what is told of it
+
+    def mid(self, load, name, what="rate"):
+        return statistics.median(getattr(s, what) for s in self.samples[load, name])
+
+    def table(self):
+        say()
+        say("A flush takes %.1f ms." % self.flush)
+        say("%-50s %-42s %23s %18s %9s %9s %7s %7s" % (
+            "mails", "server", "mails/s", "CPU server", "database", "sender", "p50 ms", "p99 ms"))
+        for (load, name), s in self.samples.items():
+            rates = [x.rate for x in s]
+            bare = name.startswith("ceiling")
+            own = [x.generator if bare else x.server for x in s]
+            words = LOADS[load][0] if not bare else "rows of %s" % (
+                LOADS[("mix-20" if "mix" in load else "kept-20")][0].split(",")[0])
+            if bare:
+                c, rows = map(int, name.split()[1].split("x"))
+                text = "ceiling: %d connection%s x %d row%s%s" % (
+                    c, "s" * (c > 1), abs(rows), "s" * (abs(rows) > 1),
+                    ", text" * (rows > 0))
+            else:
+                text = NAMES[name]
+            say("%-50s %-42s %7.0f [%6.0f %6.0f] %6.3f [%.3f %.3f] %8.3f %9s %7s %7s" % (
+                words, text, statistics.median(rates), min(rates), max(rates),
+                statistics.median(own), min(own), max(own), self.mid(load, name, "database"),
+                "" if bare else "%.3f" % self.mid(load, name, "generator"),
+                *("%.2f" % self.mid(load, name, p) if s[0].p99 else "" for p in ("p50", "p99"))))
+
+    def have(self, *pairs):
+        return all(p in self.samples for p in pairs)
+
+    def bars_slow(self):
+        for load in self.loads:
+            mails = "mix" if "mix" in load else "4k"
+            rows = mails + "-" + load.split("-")[1]
+            top = max((n for l, n in self.samples if l == rows and n.startswith("ceiling")),
+                      key=lambda n: self.mid(rows, n))
+            bar("%s: of the ceiling, %s" % (LOADS[load][0], top.split()[1].replace("-", "")),
+                self.mid(load, "smtpd") / self.mid(rows, top), 0.85)
+            if self.have((mails + "-20", "ceiling 1x-1")):
+                commit = 1000 / self.mid(mails + "-20", "ceiling 1x-1")
+                bar("%s: p99 of the answer, in commits of %.1f ms" % (LOADS[load][0], commit),
+                    self.mid(load, "smtpd", "p99") / commit, 3, False)
+
+    def bars_fast(self):
+        cpus = os.cpu_count()
+        for load in self.loads:
+            if not self.have((load, SINK)):
+                continue
+            rows = "mix-20" if "mix" in load else "4k-20"
+            if not self.have((rows, "ceiling 2x32")):
+                continue
+            base = load if self.have((load, SINK)) else "kept-20"
+            own = self.mid(load, "smtpd", "generator") + self.mid(base, SINK, "server")
+
+            def cost(name):
+                return self.mid(rows, name, "generator") + self.mid(rows, name, "database")
+            bound = cpus * 1000 / (own + cost("ceiling 2x32"))
+            words = LOADS[load][0]
+            bar("%s: of what the processors could, %.0f a second" % (words, bound),
+                self.mid(load, "smtpd") / bound, 0.85)
+            bar("%s: CPU of smtpd, of smtp-sink's and the ceiling's" % words,
+                self.mid(load, "smtpd", "server") / (
+                    self.mid(base, SINK, "server") + self.mid(rows, "ceiling 2x32", "generator")),
+                1.2, False)
+            bar("%s: CPU of mariadbd, of that under the ceiling" % words,
+                self.mid(load, "smtpd", "database") / self.mid(rows, "ceiling 2x32", "database"),
+                1.15, False)
+            # Two connections, eight rows each time.
+            late = "before-held" if load == "kept-20" else load
+            if self.have((late, "smtpd")) and self.mid(late, "smtpd", "p99"):
+                bar("%s: p99 of the answer, of the time of 8 rows" % words,
+                    self.mid(late, "smtpd", "p99") * self.mid(rows, "ceiling 2x8") / 16000, 3,
+                    False)
+        if self.have(("held", "smtpd")):
+            bar("900 silent connections: mails a second, of that without",
+                self.mid("held", "smtpd") / self.mid("before-held", "smtpd"), 0.9)
+            bar("resident memory idle, MB", self.idle / 1e6, 12, False)
+            bar("growth by a silent connection, KB", self.growth / 1024, 4, False)
+
+    def bars(self):
+        say()
+        (self.bars_slow if self.slower else self.bars_fast)()
+        for load in FEW:
+            if self.have((load, "node"), (load, "python")):
+                peers = max(self.mid(load, p) for p in PEERS)
+                bar("%s: times the faster peer" % LOADS[load][0],
+                    self.mid(load, "smtpd") / peers, 2.2 if "mix" in load else 3)
+        for load in self.loads:
+            if self.have((load, "before")):
+                say("%-90s %8.2f" % ("%s: times smtpd before" % LOADS[load][0],
+                                     self.mid(load, "smtpd") / self.mid(load, "before")))
+        for load in "kept-60", "kept-100":
+            if self.have((load, "before")) and not self.slower:
+                bar("%s: CPU of mariadbd, of that before" % LOADS[load][0],
+                    self.mid(load, "smtpd", "database") / self.mid(load, "before", "database"),
+                    1.05, False)
 
 
-def bars(samples, idle, held):
-    say()
-    cpus = os.cpu_count()
-
-    def bar(text, value, wanted, more=True):
-        good = value >= wanted if more else value <= wanted
-        say("%-62s %8.2f  wanted %s %-6.2f %s" % (text, value, ">=" if more else "<=", wanted,
-                                                  "met" if good else "NOT MET"))
-    for kind in "4k one", "4k kept", "mix kept":
-        own, sink = samples[kind, "smtpd"], samples[kind, "smtp-sink"]
-        rows = "4k kept" if kind == "4k one" else kind
-        top = min((samples[rows, "ceiling " + e] for e in ("32", "128")),
-                  key=lambda s: mid(s, "generator") + mid(s, "database"))
-
-        def bound_by(top):
-            return cpus * 1000 / (mid(own, "generator") + mid(sink, "server") +
-                                  mid(top, "generator") + mid(top, "database"))
-        bound = bound_by(top)
-        say("bound of this machine, %s: %.0f mails a second; with statements prepared: %.0f" % (
-            kind, bound, bound_by(samples[rows, "ceiling -32"])))
-        bar("%s: mails a second, of that bound" % kind, mid(own, "rate") / bound, 0.85)
-        if kind == "4k kept":
-            bar("4k, 60 sessions in place of 20: mails a second, of that bound",
-                mid(samples["4k 60", "smtpd"], "rate") / bound, 0.85)
-        bar("%s: CPU of smtpd, of smtp-sink's and the ceiling's" % kind, mid(own, "server") /
-            (mid(sink, "server") + mid(top, "generator")), 1.2, False)
-        bar("%s: CPU of mariadbd, of that under the ceiling" % kind,
-            mid(own, "database") / mid(top, "database"), 1.15, False)
-        if kind == "4k one":
-            continue
-        # Two connections, eight rows each time.
-        statement = 2 * 8 * 1000 / mid(samples[kind, "ceiling 8"], "rate")
-        late = samples["4k 20" if kind == "4k kept" else kind, "smtpd"]
-        bar("%s: p99 from end of data to 250, of the time of 8 rows" % kind,
-            mid(late, "p99") / statement, 3, False)
-        peers = max(mid(samples[kind, p], "rate") for p in SLOWER)
-        bar("%s: times the faster peer" % kind, mid(own, "rate") / peers,
-            3.0 if kind == "4k kept" else 2.2)
-    bar("900 held connections: mails a second, of that with 20",
-        mid(samples["4k 900", "smtpd"], "rate") / mid(samples["4k 20", "smtpd"], "rate"), 0.9)
-    bar("resident memory idle, MB", idle / 1e6, 12, False)
-    bar("growth by a held connection, KB", held / 1024, 4, False)
+def bar(text, value, wanted, more=True):
+    good = value >= wanted if more else value <= wanted
+    say("%-90s %8.2f  wanted %s %-6.2f %s" % (text, value, ">=" if more else "<=", wanted,
+                                              "met" if good else "NOT MET"))
 
 
-def plot(samples):
+def plot(disks, where):
     data = os.path.join(RUN, "plot.dat")
-    kinds, names = ["4k one", "4k kept", "mix kept"], ["smtpd", "node", "python", "smtp-sink"]
+    names = ["smtpd"] + ["before"] * bool(options.b) + list(PEERS)
     with open(data, "w") as f:
-        for kind in kinds:
-            f.write('"%s" %s\n' % (kind, " ".join("%.1f" % mid(samples[kind, n], "rate")
-                                                  for n in names)))
-    for kind, size in ("png", "900,500"), ("svg", "900,500"):
+        for d in disks:
+            for load in FEW:
+                f.write('"%s" %s\n' % (LOADS[load][0].replace(", ", "\\n"), " ".join(
+                    "%.1f" % d.mid(load, n) for n in names)))
+            f.write("\n\n")
+    charts = "\n".join("""
+set title 'a flush takes %.1f ms'
+plot %s
+""" % (d.flush, ", ".join("'%s' index %d using %d:xtic(1) title '%s'" % (data, i, k + 2, NAMES[n])
+                          for k, n in enumerate(names))) for i, d in enumerate(disks))
+    for kind in "png", "svg":
         subprocess.run(["gnuplot"], check=True, input=("""
-set terminal %s size %s
+set terminal %s size 1000,900
 set output '%s/result.%s'
 set style data histograms
 set style fill solid 0.8
@@ -349,11 +479,28 @@ set ylabel 'mails a second'
 set yrange [0:*]
 set grid ytics
 set key top right
-plot %s
-""" % (kind, size, HERE, kind, ", ".join(
-            "'%s' using %d:xtic(1) title '%s'" % (data, i + 2, n if n != "smtp-sink" else
-                                                 "smtp-sink (stores nothing)")
-            for i, n in enumerate(names)))).encode())
+set multiplot layout %d,1 title '%s'
+%s
+""" % (kind, where, kind, len(disks), lines[0], charts)).encode())
+
+
+def main():
+    os.makedirs(RUN, exist_ok=True)
+    mail = messages()
+    say("smtpd, stored mails a second: %s, %d processors (%s)" % (
+        time.strftime("%Y-%m-%d"), os.cpu_count(), platform.machine()))
+    disks = [Disk(d, mail) for d in DISKS]
+    say("MariaDB %s with %s" % (disks[0].version, ", ".join(Db.SETTINGS)))
+    say("Medians of %d round%s, least and most in brackets. CPU in milliseconds a mail." % (
+        ROUNDS, "" if ROUNDS == 1 else "s"))
+    for d in disks:
+        d.table()
+        d.bars()
+    if ALL:
+        where = RUN if options.q else HERE
+        with open(os.path.join(where, "result.txt"), "w") as f:
+            f.write("\n".join(lines) + "\n")
+        plot(disks, where)
 
 
 main()

@@ -28,7 +28,7 @@
 
 struct mail { char *ptr; size_t len; };
 
-enum step { BANNER, EHLO, MAIL, RCPT, DATA, END };
+enum step { BANNER, EHLO, MAIL, RCPT, DATA, END, QUIT };
 
 struct client {
 	int fd;
@@ -106,10 +106,10 @@ open_client(struct client *c)
 }
 
 static void
-close_client(struct client *c)
+quit(struct client *c)
 {
-	close(c->fd);
-	c->fd = -1;
+	say(c, "QUIT\r\n");
+	c->step = QUIT;
 }
 
 static void
@@ -143,18 +143,14 @@ next(struct client *c, int code)
 	case END:
 		latency[done++] = clock_s() - c->ended;
 		bad += code != 250;
-		if (!keep || begun == total) {
-			say(c, "QUIT\r\n");
-			close_client(c);
-			if (begun < total)
-				open_client(c);
+		if (!keep) {
+			quit(c);
 			return;
 		}
 		/* FALLTHROUGH */
 	case EHLO:
 		if (begun == total) {
-			say(c, "QUIT\r\n");
-			close_client(c);
+			quit(c);
 			return;
 		}
 		c->mail = &mails[begun++ % nmails];
@@ -177,6 +173,12 @@ next(struct client *c, int code)
 			exit(1);
 		}
 		send_mail(c);
+		return;
+	case QUIT:
+		close(c->fd);
+		c->fd = -1;
+		if (!keep && begun < total)
+			open_client(c);
 		return;
 	}
 }
