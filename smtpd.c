@@ -1542,17 +1542,17 @@ session_flush(struct session *s)
 /*
  * Runs what input there is, by state, and gives how many octets are done with.
  * The rest is a command that is not whole, or has to wait: for the database
- * (STORING), or for the client to read its replies.
+ * (STORING), or for the client to read its replies. Behind STARTTLS and what
+ * ends the session there is no rest, whatever waits: it is dropped.
  */
 static size_t
 session_run(struct session *s, const char *p, size_t n)
 {
 	size_t done = 0, k;
 
-	while (done < n && s->state != STORING && s->out.len < OUT_MAX) {
-		if (s->starttls || s->state == CLOSING)
-			return n;
-		else if (s->state == PROXY)
+	while (done < n && s->state != STORING && s->out.len < OUT_MAX && !s->starttls &&
+	    s->state != CLOSING) {
+		if (s->state == PROXY)
 			k = proxy_header(s, p + done, n - done);
 		else if (s->state == DATA)
 			k = data(s, p + done, n - done);
@@ -1564,7 +1564,7 @@ session_run(struct session *s, const char *p, size_t n)
 			break;
 		done += k;
 	}
-	return done;
+	return s->starttls || s->state == CLOSING ? n : done;
 }
 
 /* Runs input, writes the replies, keeps what is left over; -1 where the session has been closed. */

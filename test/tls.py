@@ -238,6 +238,33 @@ ok("key updates", text.count(b"KEYUPDATE") == 3 and b"250 2.0.0" in text and b"2
    and b"502 5.5.1" in text, text[-600:])
 db.empty()
 
+# What came in the clear behind STARTTLS never runs, whatever waits for the client to read it.
+INJECTED = (b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<evil@test.example>\r\n"
+            b"DATA\r\nSubject: e")
+c = session(where)
+c.send(b"EHLO x\r\n")
+hello = 0		# octets of that reply
+while True:
+    line = c.line()
+    hello += len(line) + 2
+    if line[3:4] != b"-":
+        break
+c.close()
+filled = 8192		# smtpd's OUT_MAX: the 220 is the reply that reaches it
+for octets in 0, filled - 24, filled - 1, filled + 100:
+    before = b"EHLO x\r\n" * (octets // hello) + b"NOOP\r\n" * (octets % hello // len("250 2.0.0 OK\r\n"))
+    text = before + b"STARTTLS\r\n" + INJECTED
+    ok("that is one read", len(text) < 512, len(text))
+    c = session(where)
+    c.send(text)
+    for _ in range(before.count(b"\n")):
+        c.reply()
+    same("220 behind %d octets of replies" % octets, c.reply()[0], 220)
+    c.sock = context().wrap_socket(c.sock)
+    same("injected behind %d octets of replies: no mail begun" % octets,
+         c.codes("RCPT TO:<b@test.example>", "EHLO x"), [503, 250])
+    c.close()
+
 # A client that hangs up in the middle of anything leaves the server as it was.
 for first in (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00", b"EHLO x\r\nMAIL FROM:<>\r\n",
               b"\x80\x2e\x01\x00\x02", bytes(range(256)) * 200):
