@@ -831,12 +831,13 @@ set_up(struct db *db)
 	int n;
 
 	/*
-	 * Text is valid UTF-8 already; as octets it costs the server a quarter less. It gives
-	 * up on a lock before we do, so that it does not store later.
+	 * Text is valid UTF-8 already; as octets it costs the server a quarter less. autocommit
+	 * that goes from 0 to 1 ends a transaction which init_connect has begun. The server
+	 * gives up on a lock before we do, so that it does not store later.
 	 */
 	n = snprintf(db->setup, sizeof(db->setup), "SET NAMES binary,sql_mode='STRICT_ALL_TABLES',"
-	    "time_zone='+00:00',autocommit=1,lock_wait_timeout=%d,innodb_lock_wait_timeout=%d",
-	    lock, lock);
+	    "time_zone='+00:00',autocommit=0,autocommit=1,lock_wait_timeout=%d,"
+	    "innodb_lock_wait_timeout=%d", lock, lock);
 	db->id = mysql_thread_id(db->my);
 	db->state = SETTING;
 	query(db, db->setup, (size_t)n);
@@ -1011,6 +1012,13 @@ statement_done(struct db *db)
 	if (mysql_thread_id(db->my) != db->id) {
 		/* A library that reconnected by itself: what it sent where is not known. */
 		news(db, 2013, "lost the connection", "");
+		settle(db, db->sent, DB_LOST);
+		lose(db, 0);
+		return;
+	}
+	if (db->my->server_status & SERVER_STATUS_IN_TRANS) {
+		/* An OK without a commit: somebody between us has begun a transaction. */
+		news(db, 2027, "a transaction is open, so nothing is committed", "");
 		settle(db, db->sent, DB_LOST);
 		lose(db, 0);
 		return;

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,13 +28,13 @@
 #define MAILS 256
 #define LARGE 17000000
 
-static const char *socket_path;
+static const char *socket_path, *relay_path;
 static MYSQL *admin;
 static struct db_config conf;
 static struct db *db;
 static struct db_mail mails[MAILS];
 static char *large;		/* LARGE octets of noise */
-static pid_t server;
+static pid_t server, relay;
 static int passed, failed, answered;
 static long long longest;	/* wait in a call to db_run() or db_add(), ms */
 
@@ -93,6 +95,137 @@ sql(const char *fmt, ...)
 	va_end(ap);
 	if (mysql_query(admin, text) != 0)
 		printf("# %s: %s\n", text, mysql_error(admin));
+}
+
+static volatile sig_atomic_t got_signal;
+
+static void
+on_signal(int sig)
+{
+	got_signal = sig;
+}
+
+static int
+unix_socket(const char *path, int listening)
+{
+	struct sockaddr_un sun;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	memset(&sun, 0, sizeof(sun));
+	sun.sun_family = AF_UNIX;
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+	if (listening)
+		unlink(path);
+	if ((listening ? bind(fd, (void *)&sun, sizeof(sun)) == -1 || listen(fd, 100) == -1 :
+	    connect(fd, (void *)&sun, sizeof(sun)) == -1)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/*
+ * What may stand between us and the server, as a proxy does: SIGUSR1 has it begin a
+ * transaction in every session, SIGUSR2 has it hang up; stopped it is a network that is cut.
+ */
+static void
+relay_loop(int listener)
+{
+	static const char begin[] = "\x12\0\0\0\x03START TRANSACTION";
+	char buf[65536];
+	int peer[FD_SETSIZE], fd, n, is_server[FD_SETSIZE];
+	sigset_t unblocked;
+	ssize_t len;
+	fd_set r;
+
+	sigemptyset(&unblocked);
+	for (fd = 0; fd < FD_SETSIZE; fd++)
+		peer[fd] = -1;
+	for (;;) {
+		FD_ZERO(&r);
+		FD_SET(listener, &r);
+		for (fd = 0; fd < FD_SETSIZE; fd++)
+			if (peer[fd] != -1)
+				FD_SET(fd, &r);
+		n = pselect(FD_SETSIZE, &r, NULL, NULL, NULL, &unblocked);
+		for (fd = 0; n == -1 && got_signal && fd < FD_SETSIZE; fd++)
+			if (peer[fd] == -1 || !is_server[fd])
+				continue;
+			else if (got_signal == SIGUSR1) {
+				if (write(fd, begin, sizeof(begin) - 1) == -1 || read(fd, buf, sizeof(buf)) < 7)
+					_exit(1);
+			} else {
+				close(fd);
+				close(peer[fd]);
+				peer[peer[fd]] = -1;
+				peer[fd] = -1;
+			}
+		got_signal = 0;
+		if (n == -1)
+			continue;
+		for (fd = 0; fd < FD_SETSIZE; fd++)
+			if (peer[fd] != -1 && FD_ISSET(fd, &r)) {
+				len = read(fd, buf, sizeof(buf));
+				if (len > 0 && write(peer[fd], buf, (size_t)len) == len)
+					continue;
+				close(fd);
+				close(peer[fd]);
+				peer[peer[fd]] = -1;
+				peer[fd] = -1;
+			}
+		if (FD_ISSET(listener, &r) && (fd = accept(listener, NULL, NULL)) != -1) {
+			if ((n = unix_socket(socket_path, 0)) == -1)
+				close(fd);
+			else
+				peer[fd] = n, peer[n] = fd, is_server[n] = 1, is_server[fd] = 0;
+		}
+	}
+}
+
+/* Connections go through it from here on. */
+static void
+relay_start(void)
+{
+	static char path[200];
+	struct sigaction sa;
+	sigset_t usr;
+	int fd;
+
+	sigemptyset(&usr);
+	sigaddset(&usr, SIGUSR1);
+	sigaddset(&usr, SIGUSR2);
+	snprintf(path, sizeof(path), "%s.relay", socket_path);
+	relay_path = path;
+	fd = unix_socket(path, 1);
+	if ((relay = fork()) == 0) {
+		sigprocmask(SIG_BLOCK, &usr, NULL);	/* but in pselect() */
+		memset(&sa, 0, sizeof(sa));
+		sa.sa_handler = on_signal;
+		sigaction(SIGUSR1, &sa, NULL);
+		sigaction(SIGUSR2, &sa, NULL);
+		signal(SIGPIPE, SIG_IGN);
+		relay_loop(fd);
+	}
+	close(fd);
+	conf.hosts = path;
+}
+
+static void
+relay_stop(void)
+{
+	kill(relay, SIGKILL);
+	waitpid(relay, NULL, 0);
+	unlink(relay_path);
+	conf.hosts = socket_path;
+}
+
+static void
+relay_signal(int sig)
+{
+	struct timespec t = { 0, 50000000 };
+
+	kill(relay, sig);
+	nanosleep(&t, NULL);
 }
 
 /* The last column of the first row; "" where there is none. */
@@ -842,6 +975,49 @@ test_read_only(void)
 	conf.pass = "";
 }
 
+/* An OK of the server counts only outside a transaction. */
+static void
+test_transaction(void)
+{
+	int i;
+
+	conf.user = "smtpd";	/* init_connect is not for administrators */
+	conf.pass = "se'cret";
+	for (i = 0; i < 3; i++) {
+		empty();
+		sql("SET GLOBAL init_connect='%s'", i == 0 ? "START TRANSACTION" : i == 1 ?
+		    "SET autocommit=0" : "SET autocommit=0; SELECT COUNT(*) FROM mail.new_mail");
+		start(3);
+		simple(0, "x@example.com");
+		add(1, "y@example.com", text("b"), (struct db_text){ large, 9000000 });
+		loop(2, 5000);
+		ok(mails[0].status == DB_STORED && mails[1].status == DB_STORED &&
+		    atoi(ask("SELECT COUNT(*) FROM new_mail")) == 2,
+		    "init_connect %d: stored and committed", i);
+		stop();
+		ok(atoi(ask("SELECT COUNT(*) FROM new_mail")) == 2, "and still there");
+	}
+	sql("SET GLOBAL init_connect=''");
+	conf.user = "dbtest";
+	conf.pass = "";
+
+	relay_start();
+	for (i = 0; i < 2; i++) {
+		empty();
+		start(3);
+		simple(0, "x@example.com");
+		loop(1, 3000);
+		relay_signal(SIGUSR1);
+		answered = 0;
+		add(1, "y@example.com", text("b"), (struct db_text){ large, i ? 9000000 : 9 });
+		loop(1, 3000);
+		ok(mails[1].status == DB_LOST, "a transaction that a proxy began: lost, not stored: %d", mails[1].status);
+		stop();
+		ok(atoi(ask("SELECT COUNT(*) FROM new_mail")) == 1, "for it is not there");
+	}
+	relay_stop();
+}
+
 static void
 test_packet(void)
 {
@@ -1072,6 +1248,7 @@ static const struct {
 	{ "dropped", test_dropped },
 	{ "full", test_full },
 	{ "read_only", test_read_only },
+	{ "transaction", test_transaction },
 	{ "packet", test_packet },
 	{ "hosts", test_hosts },
 	{ "check", test_check },
