@@ -12,8 +12,10 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -53,17 +55,21 @@ def done():
 def port():
     """A free port of ours."""
     low, high = map(int, PORTS.split("-"))
-    port.last = getattr(port, "last", low + os.getpid() % (high - low + 1))
-    for _ in range(high - low + 1):
-        port.last = port.last + 1 if port.last < high else low
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("127.0.0.1", port.last))
-                return port.last
-            except OSError:
-                pass
+    with port.lock:
+        port.last = getattr(port, "last", low + os.getpid() % (high - low + 1))
+        for _ in range(high - low + 1):
+            port.last = port.last + 1 if port.last < high else low
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    s.bind(("127.0.0.1", port.last))
+                    return port.last
+                except OSError:
+                    pass
     raise SystemExit("no free port in " + PORTS)
+
+
+port.lock = threading.Lock()
 
 
 def wait(true, seconds=10.0):
@@ -226,13 +232,16 @@ class Server:
         if os.path.exists(self.log_file):
             os.unlink(self.log_file)
         self.write()
-        self.process = start([self.binary, "-c", self.file, "-l", self.log_file],
-                             os.path.join(DIR, "smtpd-%d.err" % self.port),
-                             os.path.join(DIR, "smtpd-%d.out" % self.port), cwd=DIR)
+        self.launch()
         if not wait(lambda: listening(self.port) or self.process.poll() is not None):
             raise SystemExit("smtpd does not listen: " + self.log())
         if self.process.poll() is not None:
             raise SystemExit("smtpd ended: " + self.log())
+
+    def launch(self):
+        self.process = start([self.binary, "-c", self.file, "-l", self.log_file],
+                             os.path.join(DIR, "smtpd-%d.err" % self.port),
+                             os.path.join(DIR, "smtpd-%d.out" % self.port), cwd=DIR)
 
     def write(self):
         with open(self.file, "w") as f:
@@ -426,4 +435,43 @@ def session(port, *commands, hello="EHLO client.example", **more):
         code, text = c.command(command)
         if code // 100 not in (2, 3):
             raise RuntimeError("%s: %d %s" % (command, code, text))
+    return c
+
+
+def run(argv, stdin=b"", seconds=30):
+    r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       timeout=seconds)
+    return r.returncode, r.stdout.decode("latin-1")
+
+
+def build(target, into, flags=os.environ.get("CFLAGS")):
+    """The sources, copied and built apart: ROOT keeps the build it has."""
+    shutil.rmtree(into, ignore_errors=True)
+    os.makedirs(into)
+    for name in os.listdir(ROOT):
+        if name.endswith((".c", ".h")) or name == "Makefile":
+            shutil.copy(os.path.join(ROOT, name), into)
+    code, text = run(["make", "-s", "-C", into] + (["CFLAGS=" + flags] if flags else []) + target,
+                     seconds=120)
+    if not ok("make " + " ".join(target), code == 0, text[-2000:]):
+        done()
+    return os.path.join(into, "smtpd")
+
+
+def certificate(where, name, cn, *key):
+    """A self-signed one in the directory `where', mode 0600: cert and key files."""
+    cert, private = (os.path.join(where, name + end) for end in (".pem", ".key"))
+    run(["openssl", "req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=" + cn,
+         "-keyout", private, "-out", cert] + list(key or ("-newkey", "rsa:2048")))
+    os.chmod(private, 0o600)
+    return cert, private
+
+
+def context(version=None):
+    """Of a TLS client that takes any certificate."""
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    c.check_hostname = False
+    c.verify_mode = ssl.CERT_NONE
+    if version:
+        c.minimum_version = c.maximum_version = version
     return c

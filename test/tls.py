@@ -12,47 +12,10 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from live import DIR, ROOT, Client, Database, Postfix, Server, done, ok, port, same, session, wait
+from live import (DIR, Client, Database, Postfix, Server, build, certificate, context, done, ok, port,
+                  run, same, session, wait)
 
 MAIL = b"From: a@client.example\r\nTo: b@test.example\r\nSubject: tls\r\n\r\nbody\r\n"
-
-
-def run(argv, stdin=b"", seconds=30):
-    r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       timeout=seconds)
-    return r.returncode, r.stdout.decode("latin-1")
-
-
-def build(target, into):
-    """The sources, copied and built apart: ROOT keeps the build it has."""
-    shutil.rmtree(into, ignore_errors=True)
-    os.makedirs(into)
-    for name in os.listdir(ROOT):
-        if name.endswith((".c", ".h")) or name == "Makefile":
-            shutil.copy(os.path.join(ROOT, name), into)
-    flags = ["CFLAGS=" + os.environ["CFLAGS"]] if "CFLAGS" in os.environ else []
-    code, text = run(["make", "-s", "-C", into] + flags + target, seconds=120)
-    if not ok("make " + " ".join(target), code == 0, text[-2000:]):
-        done()
-    return os.path.join(into, "smtpd")
-
-
-def certificate(name, cn, *key):
-    """A self-signed one, mode 0600: cert and key files."""
-    cert, private = (os.path.join(secret, name + end) for end in (".pem", ".key"))
-    run(["openssl", "req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=" + cn,
-         "-keyout", private, "-out", cert] + list(key or ("-newkey", "rsa:2048")))
-    os.chmod(private, 0o600)
-    return cert, private
-
-
-def context(version=None):
-    c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    c.check_hostname = False
-    c.verify_mode = ssl.CERT_NONE
-    if version:
-        c.minimum_version = c.maximum_version = version
-    return c
 
 
 def secure(where, version=None, hello=True, first=b""):
@@ -105,10 +68,10 @@ server.stop()
 secret = os.path.join(DIR, "secret")
 shutil.rmtree(secret, ignore_errors=True)
 os.makedirs(secret, 0o700)
-cert, key = certificate("one", "one.example")
-cert2, key2 = certificate("two", "two.example", "-newkey", "ec", "-pkeyopt",
+cert, key = certificate(secret, "one", "one.example")
+cert2, key2 = certificate(secret, "two", "two.example", "-newkey", "ec", "-pkeyopt",
                           "ec_paramgen_curve:P-256")
-spare = certificate("three", "three.example")
+spare = certificate(secret, "three", "three.example")
 tls = build(["tls"], os.path.join(DIR, "tls"))
 ok("tls: libssl is linked", "libssl" in run(["readelf", "-d", tls])[1])
 
