@@ -173,7 +173,7 @@ struct board {
 	struct slot slot[1];		/* [workers], then uint64_t key[workers][keys] */
 };
 
-struct listener { int fd; char *name; };
+struct listeners { struct listener { int fd; char *name; } *list; int n; };
 
 struct child {				/* a worker, as the master sees it */
 	pid_t pid;
@@ -189,8 +189,7 @@ static struct config conf;
 static const char *config_file;
 static const char *cli[NAMES];		/* what the command line said */
 static const char *port = "25";
-static struct listener *listeners;
-static int nlisteners;
+static struct listeners listeners;
 static volatile sig_atomic_t got_stop, got_hup, got_usr1, got_child;
 static long long now;			/* ms, monotonic, of this turn of the loop */
 static long long accept_at;		/* until then new clients are left to siblings; 0: no */
@@ -1885,10 +1884,10 @@ wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *u
 	if (accept_at > now && (ms < 0 || ms > accept_at - now))
 		ms = (long)(accept_at - now);
 	if (accepting && accept_at <= now && nsessions < max_sessions)
-		for (i = 0; i < nlisteners; i++) {
-			FD_SET(listeners[i].fd, r);
-			if (listeners[i].fd > max)
-				max = listeners[i].fd;
+		for (i = 0; i < listeners.n; i++) {
+			FD_SET(listeners.list[i].fd, r);
+			if (listeners.list[i].fd > max)
+				max = listeners.list[i].fd;
 		}
 	if ((i = db_fd(db)) != -1) {
 		if (db_wants(db) & DB_READ)
@@ -1976,9 +1975,9 @@ worker_loop(int master, const sigset_t *unblocked)
 		ready = wait_for_work(&r, &w, master, accepting, unblocked);
 		serve(&r, &w, ready);
 		if (accepting)
-			for (i = 0; i < nlisteners; i++)
-				if (FD_ISSET(listeners[i].fd, &r))
-					accept_clients(listeners[i].fd);
+			for (i = 0; i < listeners.n; i++)
+				if (FD_ISSET(listeners.list[i].fd, &r))
+					accept_clients(listeners.list[i].fd);
 		fd = db_fd(db);
 		db_run(db, fd == -1 ? 0 : (FD_ISSET(fd, &r) ? DB_READ : 0) |
 		    (FD_ISSET(fd, &w) ? DB_WRITE : 0) | (more_coming() ? 0 : DB_SEND));
@@ -2328,6 +2327,37 @@ config_print(void)
 
 /* ---- listeners ---- */
 
+/* Is one of these in that list already? By name, or, where name is NULL, by descriptor. */
+static struct listener *
+listen_find(const struct listeners *in, const char *name, int fd)
+{
+	int i;
+
+	for (i = 0; i < in->n; i++)
+		if (name ? strcmp(in->list[i].name, name) == 0 : in->list[i].fd == fd)
+			return &in->list[i];
+	return NULL;
+}
+
+/* Why an address cannot be had, and what to do. */
+static void
+listen_error(const char *name, const char *service, char *why, size_t cap)
+{
+	const char *own = NULL;
+	int error = errno, i;
+
+	for (i = 0; i < listeners.n; i++)
+		if (strcmp(strrchr(listeners.list[i].name, ':') + 1, service) == 0)
+			own = listeners.list[i].name;
+	if (error == EADDRINUSE && own)
+		snprintf(why, cap, "cannot listen on %s while this smtpd listens on %s: that change "
+		    "needs a restart", name, own);
+	else
+		snprintf(why, cap, "cannot listen on %s: %s%s", name, strerror(error),
+		    error == EACCES ? " (ports below 1024 need root)" : error == EADDRINUSE ?
+		    " (another server has this port; -p takes another)" : "");
+}
+
 /* One address to listen on. 0; 1 where its family is not to be had; or -1 with the reason. */
 static int
 listen_on(const char *host, const char *service, const char *name, struct listener *l, char *why,
@@ -2360,10 +2390,8 @@ listen_on(const char *host, const char *service, const char *name, struct listen
 	l->name = must(strdup(name));
 	return 0;
 fail:
-	snprintf(why, cap, "cannot listen on %s: %s%s", name, strerror(errno), errno == EACCES ?
-	    " (ports below 1024 need root)" : errno == EADDRINUSE ?
-	    " (another server has this port; -p takes another)" : "");
 	one = errno == EAFNOSUPPORT || (is6 && errno == EADDRNOTAVAIL);
+	listen_error(name, service, why, cap);
 	if (fd != -1)
 		close(fd);
 	return one ? 1 : -1;
@@ -2371,67 +2399,70 @@ fail:
 
 /* Adds one; a listener that is open already is kept, so that nothing in its backlog is lost. */
 static int
-listen_add(const char *host, const char *service, struct listener *list, int *n, char *why,
-    size_t cap)
+listen_add(struct listeners *to, const char *host, const char *service, char *why, size_t cap)
 {
 	char name[600];
-	int i, error = 0;
+	struct listener *l;
+	int error = 0;
 
 	snprintf(name, sizeof(name), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, service);
-	for (i = 0; i < nlisteners && strcmp(listeners[i].name, name) != 0; i++)
-		;
-	if (i < nlisteners)
-		list[*n] = listeners[i];
+	if (listen_find(to, name, -1))
+		return 0;
+	if ((l = listen_find(&listeners, name, -1)) != NULL)
+		to->list[to->n] = *l;
 	else
-		error = listen_on(host, service, name, &list[*n], why, cap);
-	*n += error == 0;
+		error = listen_on(host, service, name, &to->list[to->n], why, cap);
+	to->n += error == 0;
 	return error;
 }
 
 /* Closes those of one list that the other does not have too. */
 static void
-listen_drop(struct listener *list, int n, const struct listener *keep, int nkeep)
+listen_drop(struct listeners *from, const struct listeners *keep)
 {
-	int i, k;
+	int i;
 
-	for (i = 0; i < n; i++) {
-		for (k = 0; k < nkeep && keep[k].fd != list[i].fd; k++)
-			;
-		if (k == nkeep) {
-			close(list[i].fd);
-			free(list[i].name);
+	for (i = 0; i < from->n; i++)
+		if (!listen_find(keep, NULL, from->list[i].fd)) {
+			close(from->list[i].fd);
+			free(from->list[i].name);
 		}
-	}
-	free(list);
+	free(from->list);
 }
 
-/* Opens what GSMTP_LISTEN names in place of what is open now; -1: all stays as it is. */
+/* Opens what GSMTP_LISTEN names; those in use now that it names too are in both lists. -1: none is. */
 static int
-listen_all(const struct config *c, char *why, size_t cap)
+listen_all(const struct config *c, struct listeners *to, char *why, size_t cap)
 {
 	const char *list = c->text[GSMTP_LISTEN], *host, *service;
-	struct listener *new = must(calloc(strlen(list) + 2, sizeof(*new)));
 	struct mime_span item;
 	char text[300];
-	int n = 0, error = 0, v6;
+	int error = 0, v6;
 
+	to->list = must(calloc(strlen(list) + 2, sizeof(*to->list)));
+	to->n = 0;
 	snprintf(why, cap, "GSMTP_LISTEN names no address");
 	while (error == 0 && next_item(&list, &item)) {
 		(void)listen_parse(item, text, sizeof(text), &host, &service);
 		if (strcmp(host, "*") != 0)
-			error = listen_add(host, service, new, &n, why, cap);
-		else if ((v6 = listen_add("::", service, new, &n, why, cap)) == -1 ||
-		    (error = listen_add("0.0.0.0", service, new, &n, why, cap)) != 0)
+			error = listen_add(to, host, service, why, cap);
+		else if ((v6 = listen_add(to, "::", service, why, cap)) == -1 ||
+		    (error = listen_add(to, "0.0.0.0", service, why, cap)) != 0)
 			error = v6 == 0 && error == 1 ? 0 : -1;	/* either family will do */
 	}
-	if (n == 0 || error != 0) {
-		listen_drop(new, n, listeners, nlisteners);
-		return -1;
-	}
-	listen_drop(listeners, nlisteners, new, n);
-	listeners = new;
-	nlisteners = n;
-	return 0;
+	if (to->n > 0 && error == 0)
+		return 0;
+	listen_drop(to, &listeners);
+	return -1;
+}
+
+/* All that a worker inherits is ready: it serves from now on. */
+static void
+take(struct listeners *new)
+{
+	listen_drop(&listeners, new);
+	listeners = *new;
+	tls_use();
 }
 
 /* ---- the master ---- */
@@ -2674,6 +2705,7 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 {
 	struct config c;
 	struct passwd user = *pw;
+	struct listeners new;
 	char why[1024] = "", tls[1024] = "";
 
 	if (log_fd != -1 && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
@@ -2684,7 +2716,7 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 	}
 	if (find_user(&c, &user, why, sizeof(why)) == -1 ||
 	    tls_load(c.text[GSMTP_TLS_CERT], c.text[GSMTP_TLS_KEY], tls, sizeof(tls)) == -1 ||
-	    listen_all(&c, why, sizeof(why)) == -1) {
+	    listen_all(&c, &new, why, sizeof(why)) == -1) {
 		log_line(0, "reload-error %s: the old configuration stays", *why ? why : tls);
 		config_free(&c);
 		return current;
@@ -2692,6 +2724,7 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 	if (*c.text[GSMTP_LOG_FILE] && strcmp(c.text[GSMTP_LOG_FILE], conf.text[GSMTP_LOG_FILE]) &&
 	    log_open(c.text[GSMTP_LOG_FILE]) == -1)
 		log_line(0, "log-error %s: %s", c.text[GSMTP_LOG_FILE], strerror(errno));
+	take(&new);
 	config_free(&conf);
 	conf = c;
 	*pw = user;
@@ -2828,6 +2861,7 @@ main(int argc, char **argv)
 	sigset_t blocked, unblocked;
 	struct passwd pw;
 	struct db_config d;
+	struct listeners new;
 	char why[2048], tls[1024] = "";
 	uint64_t n;
 	int i, state, test = parse_options(argc, argv);
@@ -2856,8 +2890,9 @@ main(int argc, char **argv)
 	}
 	if (*conf.text[GSMTP_LOG_FILE] && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
 		die("%s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
-	if (listen_all(&conf, why, sizeof(why)) == -1)
+	if (listen_all(&conf, &new, why, sizeof(why)) == -1)
 		die("%s", why);
+	take(&new);
 
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGTERM);

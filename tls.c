@@ -26,6 +26,7 @@ struct tls {
 };
 
 static SSL_CTX *context;	/* the one thing shared by all connections */
+static SSL_CTX *loaded;		/* what takes its place at tls_use() */
 
 /* The first error in the queue is the cause; later ones are its consequences. */
 static unsigned long
@@ -129,18 +130,20 @@ tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 	}
 	describe_certificate(ctx, certfile, why, cap);
 done:
-	SSL_CTX_free(context);		/* sessions of before keep their reference */
-	context = ctx;
+	SSL_CTX_free(loaded);
+	loaded = ctx;
 	return 0;
 fail:
 	SSL_CTX_free(ctx);
 	return -1;
 }
 
-int
-tls_loaded(void)
+void
+tls_use(void)
 {
-	return context != NULL;
+	SSL_CTX_free(context);		/* sessions of before keep their reference */
+	context = loaded;
+	loaded = NULL;
 }
 
 struct tls *

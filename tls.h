@@ -34,17 +34,16 @@ struct tls;			/* one connection */
 
 /*
  * Reads certificate (the server's first, then its chain) and private key, both
- * PEM; a keyfile of "" means that the key is in certfile. They serve this
- * process and what it forks from now on: the master calls this as root, at
- * start and on HUP, and workers never open the files. A certfile of "" means
- * no TLS from now on.
+ * PEM; a keyfile of "" means that the key is in certfile; a certfile of "" means
+ * no TLS. The master calls this as root, at start and on HUP, and workers never
+ * open the files. Nothing changes before tls_use().
  * 0: why says what was loaded and until when it is valid. -1: why names file
- * and reason, and what was loaded before stays in use. One line either way.
+ * and reason. One line either way.
  */
 int	tls_load(const char *certfile, const char *keyfile, char *why, size_t cap);
 
-/* 1 once tls_load() has succeeded: STARTTLS can be offered. */
-int	tls_loaded(void);
+/* What was loaded last serves this process, and what it forks, from now on. */
+void	tls_use(void);
 
 /* The server's side of a session on a non-blocking descriptor; NULL: no memory. */
 struct tls *tls_new(int fd);
@@ -83,7 +82,7 @@ tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 	return -1;
 }
 
-static inline int tls_loaded(void) { return 0; }
+static inline void tls_use(void) { }
 static inline struct tls *tls_new(int fd) { (void)fd; return NULL; }
 static inline void tls_free(struct tls *t) { (void)t; }
 static inline ssize_t tls_read(struct tls *t, void *d, size_t n)

@@ -680,6 +680,31 @@ def hup_reads_the_configuration_again(db):
 
 
 @test
+def hup_takes_all_or_nothing(db):
+    server = Server(db)
+    here, there, free = "127.0.0.1:%d" % server.port, "127.0.0.6:%d" % server.port, port()
+
+    def hup(listen, log, times=1):
+        server.config["GSMTP_LISTEN"] = listen
+        server.write()
+        server.hup()
+        return ok("%s: %s" % (listen, log), wait(lambda: server.log().count(log) >= times, 10), server.log())
+
+    for turn in range(3):       # the same address twice, then without it
+        hup(here + "," + there + ", " + there, " reload ", 2 * turn + 1)
+        ok("both", listening(server.port, "127.0.0.6"))
+        hup(here, " reload ", 2 * turn + 2)
+        ok("one", wait(lambda: not listening(server.port, "127.0.0.6"), 5))
+        same("and mail is taken", deliver_once(server), 250)
+    hup("*:%d" % server.port, "this smtpd listens on 127.0.0.1:%d: that change needs a restart" % server.port)
+    hup("127.0.0.1:%d,192.0.2.1:%d" % (free, free), "cannot listen on 192.0.2.1")
+    same("what a refused one opened is closed", listening(free), False)
+    same("and the old configuration stays", deliver_once(server), 250)
+    server.stop()
+    db.empty()
+
+
+@test
 def hup_under_load(db):
     server = Server(db, GM_ALLOWED_HOSTS="*")
     p = start(["smtp-source", "-s", "10", "-l", "1000", "-m", "3000", "-t", "b@test.example",

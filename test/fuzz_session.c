@@ -418,8 +418,8 @@ prepare(void)
 	me->alive = 1;
 	my_keys = (uint64_t *)(void *)&board->slot[1];
 	db = &stub;
-	listeners = &listener;
-	nlisteners = 1;
+	listeners.list = &listener;
+	listeners.n = 1;
 	allowed = hosts;
 	nallowed = 2;
 	parse_network((struct mime_span){ "127.0.0.0/8", 11 }, &proxy);
