@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 
@@ -79,45 +80,51 @@ enum name {
 	GSMTP_TLS_KEY, MYSQL_HOST, MYSQL_USER, MYSQL_PASS, MYSQL_DB, MYSQL_TIMEOUT, NAMES
 };
 
-/* Numbers have max > 0; "" as a number's default is worked out in config_finish(). */
+/* What a value is: kinds[] says how it is checked. SECRET is any text, and never shown. */
+enum kind { NUMBER, DOMAINS, DOMAIN, HOSTNAME, LISTENERS, NETWORKS, SERVERS, WORD, USER, LINE, SECRET };
+
+/* "" as a default: none, or worked out in config_finish(). Only numbers have a min and a max. */
 static const struct {
-	const char *name, *value;
+	const char *name;
+	enum kind kind;
+	const char *value;
 	long min, max;
 } settings[NAMES] = {
-	{ "GM_ALLOWED_HOSTS", "", 0, 0 },
-	{ "GM_PRIMARY_MAIL_HOST", "", 0, 0 },
-	{ "GM_MAIL_TABLE", "new_mail", 0, 0 },
-	{ "GSMTP_HOST_NAME", "", 0, 0 },
-	{ "GSMTP_LISTEN", "*", 0, 0 },
-	{ "GSMTP_MAX_SIZE", "10485760", 1024, 1073741824 },
-	{ "MAX_SMTP_CLIENTS", "1000", 1, 100000 },
-	{ "GSMTP_MAX_CLIENTS_PER_IP", "", 1, 100000 },
-	{ "GSMTP_MAX_RCPT", "100", 1, 10000 },
-	{ "GSMTP_MAX_ERRORS", "10", 1, 1000000 },
-	{ "GSMTP_MAX_MEMORY", "268435456", 65536, LONG_MAX },
-	{ "GSMTP_TIMEOUT", "300", 1, 86400 },
-	{ "GSMTP_WORKERS", "", 1, 1024 },
-	{ "GSMTP_USER", "nobody", 0, 0 },
-	{ "GSMTP_CHECK_HEADER", "1", 0, 1 },
-	{ "GSMTP_LOG_FILE", "", 0, 0 },
-	{ "GSMTP_VERBOSE", "0", 0, 1 },
-	{ "GSMTP_PROXY_FROM", "", 0, 0 },
-	{ "GSMTP_TLS_CERT", "", 0, 0 },
-	{ "GSMTP_TLS_KEY", "", 0, 0 },
-	{ "MYSQL_HOST", "localhost", 0, 0 },
-	{ "MYSQL_USER", "", 0, 0 },
-	{ "MYSQL_PASS", "", 0, 0 },
-	{ "MYSQL_DB", "mail", 0, 0 },
-	{ "MYSQL_TIMEOUT", "60", 1, 3600 },
+	[GM_ALLOWED_HOSTS] = { "GM_ALLOWED_HOSTS", DOMAINS, "", 0, 0 },
+	[GM_PRIMARY_MAIL_HOST] = { "GM_PRIMARY_MAIL_HOST", DOMAIN, "", 0, 0 },
+	[GM_MAIL_TABLE] = { "GM_MAIL_TABLE", WORD, "new_mail", 0, 0 },
+	[GSMTP_HOST_NAME] = { "GSMTP_HOST_NAME", HOSTNAME, "", 0, 0 },
+	[GSMTP_LISTEN] = { "GSMTP_LISTEN", LISTENERS, "*", 0, 0 },
+	[GSMTP_MAX_SIZE] = { "GSMTP_MAX_SIZE", NUMBER, "10485760", 1024, 1073741824 },
+	[MAX_SMTP_CLIENTS] = { "MAX_SMTP_CLIENTS", NUMBER, "1000", 1, 100000 },
+	[GSMTP_MAX_CLIENTS_PER_IP] = { "GSMTP_MAX_CLIENTS_PER_IP", NUMBER, "", 1, 100000 },
+	[GSMTP_MAX_RCPT] = { "GSMTP_MAX_RCPT", NUMBER, "100", 1, 10000 },
+	[GSMTP_MAX_ERRORS] = { "GSMTP_MAX_ERRORS", NUMBER, "10", 1, 1000000 },
+	[GSMTP_MAX_MEMORY] = { "GSMTP_MAX_MEMORY", NUMBER, "268435456", 65536, LONG_MAX },
+	[GSMTP_TIMEOUT] = { "GSMTP_TIMEOUT", NUMBER, "300", 1, 86400 },
+	[GSMTP_WORKERS] = { "GSMTP_WORKERS", NUMBER, "", 1, 1024 },
+	[GSMTP_USER] = { "GSMTP_USER", USER, "nobody", 0, 0 },
+	[GSMTP_CHECK_HEADER] = { "GSMTP_CHECK_HEADER", NUMBER, "1", 0, 1 },
+	[GSMTP_LOG_FILE] = { "GSMTP_LOG_FILE", LINE, "", 0, 0 },
+	[GSMTP_VERBOSE] = { "GSMTP_VERBOSE", NUMBER, "0", 0, 1 },
+	[GSMTP_PROXY_FROM] = { "GSMTP_PROXY_FROM", NETWORKS, "", 0, 0 },
+	[GSMTP_TLS_CERT] = { "GSMTP_TLS_CERT", LINE, "", 0, 0 },
+	[GSMTP_TLS_KEY] = { "GSMTP_TLS_KEY", LINE, "", 0, 0 },
+	[MYSQL_HOST] = { "MYSQL_HOST", SERVERS, "localhost", 0, 0 },
+	[MYSQL_USER] = { "MYSQL_USER", LINE, "", 0, 0 },
+	[MYSQL_PASS] = { "MYSQL_PASS", SECRET, "", 0, 0 },
+	[MYSQL_DB] = { "MYSQL_DB", WORD, "mail", 0, 0 },
+	[MYSQL_TIMEOUT] = { "MYSQL_TIMEOUT", NUMBER, "60", 1, 3600 },
 };
+
+struct buffer { char *ptr; size_t len, cap; };
 
 struct config {
 	char *text[NAMES];
 	long num[NAMES];
 	char *source[NAMES];		/* where the value came from, for -t */
+	struct buffer warnings;		/* each with its NUL */
 };
-
-struct buffer { char *ptr; size_t len, cap; };
 
 enum state { PROXY, NEW, GREETED, MAIL, RCPT, CHUNKED, DATA, CHUNK, STORING, CLOSING };
 #define IN(state) (1u << (state))
@@ -189,6 +196,7 @@ static struct config conf;
 static const char *config_file;
 static const char *cli[NAMES];		/* what the command line said */
 static const char *port = "25";
+static int testing;			/* -t */
 static struct listeners listeners;
 static volatile sig_atomic_t got_stop, got_hup, got_usr1, got_child;
 static long long now;			/* ms, monotonic, of this turn of the loop */
@@ -303,6 +311,7 @@ die(const char *fmt, ...)
 {
 	va_list ap;
 
+	fflush(stdout);
 	fputs("smtpd: ", stderr);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
@@ -2120,21 +2129,234 @@ config_free(struct config *c)
 		free(c->text[i]);
 		free(c->source[i]);
 	}
+	buf_free(&c->warnings);
 	memset(c, 0, sizeof(*c));
 }
 
-/* Takes one value. 0, or -1 with the reason, which begins with where the value came from. */
+/* What is most likely a mistake, but does not stop the start. */
+static void
+config_warn(struct config *c, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (buf_add(&c->warnings, text, strlen(text) + 1) == -1)
+		die("out of memory");
+}
+
+/* Labels of letters, digits, "-" and "_", the last not a number; or an address in brackets. */
+static int
+is_domain(const char *text)
+{
+	const char *p;
+	size_t label = 0, letters = 0;
+
+	if (*text == '[')
+		return text[1 + strspn(text + 1, "0123456789abcdefABCDEF:.IPv")] == ']' &&
+		    text[strlen(text) - 1] == ']';
+	for (p = text; *p; p++) {
+		unsigned char c = (unsigned char)*p;
+
+		if (c == '.' ? label == 0 || p[-1] == '-' : c == '-' ? label == 0 :
+		    !isalnum(c) && c != '_' && c < 128)
+			return 0;
+		label = c == '.' ? 0 : label + 1;
+		letters = c == '.' ? 0 : letters + !isdigit(c);
+		if (label > 63)
+			return 0;
+	}
+	return label > 0 && letters > 0 && p[-1] != '-' && p - text <= 255 && is_utf8(text);
+}
+
+static int
+is_pattern(const char *text)
+{
+	return strcmp(text, "*") == 0 || is_domain(strncmp(text, "*.", 2) == 0 ? text + 2 : text);
+}
+
+/* As is_domain(), and ASCII: it is part of replies. */
+static int
+is_hostname(const char *text)
+{
+	const char *p;
+
+	for (p = text; *p; p++)
+		if ((unsigned char)*p >= 128)
+			return 0;
+	return is_domain(text);
+}
+
+/*
+ * "host", "host:port", "[v6]", "[v6]:port" or "v6": the parts are left in text. What is an
+ * address with and without a port behind it, as ::1:2525, needs the brackets. -1: none of these.
+ */
+static int
+split_port(char *text, const char **host, const char **service)
+{
+	unsigned char addr[16];
+	uint64_t n = 1;
+	char *colon = strrchr(text, ':'), *end = strchr(text, ']');
+	int v6;
+
+	*host = text;
+	if (*text == '[' && end != NULL) {
+		if (end[1] != '\0' && end[1] != ':')
+			return -1;
+		colon = end[1] == ':' ? end + 1 : NULL;
+		*end = '\0';
+		if (parse_address(++*host, addr) == -1)
+			return -1;
+	} else if (colon != strchr(text, ':')) {
+		*colon = '\0';
+		v6 = parse_address(text, addr) == 0 && parse_number(colon + 1, &n) == 0;
+		*colon = ':';
+		if (v6)
+			return -1;
+		colon = NULL;
+	}
+	if (colon != NULL) {
+		*colon = '\0';
+		*service = colon + 1;
+		if (parse_number(*service, &n) == -1)
+			return -1;
+	}
+	return n >= 1 && n <= 65535 ? 0 : -1;
+}
+
+/* An item of GSMTP_LISTEN: "*" or an address, which may have a port. Its parts are left in text. */
+static int
+listen_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
+{
+	unsigned char addr[16];
+
+	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
+	*service = port;
+	return split_port(text, host, service) == 0 && (strcmp(*host, "*") == 0 ||
+	    parse_address(*host, addr) == 0) ? 0 : -1;
+}
+
+static int
+is_listener(const char *text)
+{
+	struct mime_span item = { text, strlen(text) };
+	const char *host, *service;
+	char copied[300];
+
+	return item.len < sizeof(copied) &&
+	    listen_parse(item, copied, sizeof(copied), &host, &service) == 0;
+}
+
+static int
+is_network(const char *text)
+{
+	struct network net;
+
+	return parse_network((struct mime_span){ text, strlen(text) }, &net) == 0;
+}
+
+static int
+is_server(const char *text)
+{
+	unsigned char addr[16];
+	const char *host, *service;
+	char copied[300];
+
+	if (*text == '/')
+		return strpbrk(text, " \t") == NULL;
+	snprintf(copied, sizeof(copied), "%s", text);
+	return strlen(text) < sizeof(copied) && split_port(copied, &host, &service) == 0 &&
+	    (parse_address(host, addr) == 0 || is_hostname(host));
+}
+
+static int
+is_line(const char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 127 || (*text == '#' && text[-1] == ' '))
+			return 0;
+	return 1;
+}
+
+static int
+is_word(const char *text)
+{
+	return is_line(text) && strpbrk(text, " .") == NULL && strlen(text) <= 4 * 64;
+}
+
+static int
+is_user(const char *text)
+{
+	return getpwnam(text) != NULL;
+}
+
+static const struct {
+	int (*valid)(const char *);	/* of a value, or of each item of a list */
+	int list;
+	const char *form;		/* what it must be */
+} kinds[] = {
+	[DOMAINS] = { is_pattern, 1, "a domain: write example.org, *.example.org (its subdomains) "
+	    "or * (all), with commas between them" },
+	[DOMAIN] = { is_domain, 0, "a domain such as example.org" },
+	[HOSTNAME] = { is_hostname, 0, "a host name such as mx.example.org" },
+	[LISTENERS] = { is_listener, 1, "an address: write *, 192.0.2.1, 192.0.2.1:2525, "
+	    "[2001:db8::1] or [2001:db8::1]:2525, with commas between them" },
+	[NETWORKS] = { is_network, 1, "a network: write 192.0.2.0/24, 192.0.2.1 or 2001:db8::/32, "
+	    "with commas between them" },
+	[SERVERS] = { is_server, 1, "a database server: write localhost, db.example.org:3306, "
+	    "[2001:db8::1]:3306 or /path/of/socket, with commas between them" },
+	[WORD] = { is_word, 0, "a name without blank and dot" },
+	[USER] = { is_user, 0, "a user of this system" },
+	[LINE] = { is_line, 0, "text without control octets" },
+};
+
+/* Is it what the setting takes? 0, or -1 with the reason and what to write instead. */
+static int
+config_check(int i, const char *value, const char *source, char *why, size_t cap)
+{
+	const char *list = value, *form = kinds[settings[i].kind].form;
+	struct mime_span item = { value, strlen(value) };
+	char text[1024], range[80];
+	uint64_t n = 0;
+	int good = 0, bad = 0;
+
+	if (settings[i].kind == NUMBER) {
+		good = parse_number(value, &n) == 0 && n >= (uint64_t)settings[i].min &&
+		    n <= (uint64_t)settings[i].max;
+		snprintf(text, sizeof(text), "%s", value);
+		snprintf(range, sizeof(range), settings[i].max == 1 ? "%ld or %ld" :
+		    "a whole number from %ld to %ld", settings[i].min, settings[i].max);
+		form = range;
+	} else while (!bad && (kinds[settings[i].kind].list ? next_item(&list, &item) : !good)) {
+		snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
+		good = item.len < sizeof(text) && kinds[settings[i].kind].valid(text);
+		bad = !good;
+	}
+	if (good)
+		return 0;
+	snprintf(why, cap, "%s: %s: \"%.100s\" is not %s%s", source, settings[i].name, text, form,
+	    strstr(value, " #") || strstr(value, "\t#") ? "; a comment needs a line of its own" : "");
+	return -1;
+}
+
+/*
+ * Takes one value. An empty one is the default, but of MYSQL_HOST, USER, PASS and DB it is what
+ * the client library's option files say. 0, or -1 with the reason.
+ */
 static int
 config_set(struct config *c, int i, const char *value, const char *source, char *why, size_t cap)
 {
 	uint64_t n = 0;
 
-	if (settings[i].max > 0 && *value != '\0' && (parse_number(value, &n) == -1 ||
-	    n < (uint64_t)settings[i].min || n > (uint64_t)settings[i].max)) {
-		snprintf(why, cap, "%s: %s=%.100s: must be a number from %ld to %ld", source,
-		    settings[i].name, value, settings[i].min, settings[i].max);
+	if (*value == '\0' && !(i >= MYSQL_HOST && i <= MYSQL_DB))
+		value = settings[i].value;
+	if (*value != '\0' && value != settings[i].value && settings[i].kind != SECRET &&
+	    config_check(i, value, source, why, cap) == -1)
 		return -1;
-	}
+	if (settings[i].kind == NUMBER && *value != '\0')
+		(void)parse_number(value, &n);
 	free(c->text[i]);
 	free(c->source[i]);
 	c->text[i] = must(strdup(value));
@@ -2143,148 +2365,133 @@ config_set(struct config *c, int i, const char *value, const char *source, char 
 	return 0;
 }
 
-/* NAME=value lines with # comments; quotes around a value are dropped, as systemd does. */
+/* In place, without the blanks around it. */
+static char *
+trim(char *s)
+{
+	char *end = s + strlen(s);
+
+	while (end > s && strchr(" \t\r\n", end[-1]))
+		*--end = '\0';
+	return s + strspn(s, " \t");
+}
+
+/* A line of the file. A pair of quotes around the value is dropped, as systemd does. */
+static int
+config_line(struct config *c, char *line, const char *source, char *why, size_t cap)
+{
+	char *name = trim(line), *value = strchr(name, '=');
+	size_t len;
+	int i = NAMES;
+
+	if (*name == '\0' || *name == '#')
+		return 0;
+	if (value != NULL) {
+		*value++ = '\0';
+		name = trim(name);
+		for (i = 0; i < NAMES && strcmp(name, settings[i].name) != 0; i++)
+			;
+	}
+	if (i == NAMES) {
+		snprintf(why, cap, "%s: \"%.100s\" %s%s", source, name, value ?
+		    "is no setting; smtpd(8) lists them" : "is not of the form NAME=value",
+		    config_file ? "" : " (OpenSMTPD has a file of this name too; -c names another)");
+		return -1;
+	}
+	value = trim(value);
+	len = strlen(value);
+	if (len >= 2 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
+		value[len - 1] = '\0';
+		value++;
+	}
+	if (strcmp(c->source[i], "default") != 0)
+		config_warn(c, "%s: %s is set again: this counts, %s does not", source, name,
+		    c->source[i]);
+	return config_set(c, i, value, source, why, cap);
+}
+
 static int
 config_read(struct config *c, const char *path, char *why, size_t cap)
 {
-	char line[65536], source[1024], *name, *value, *end;
+	char source[1024], *line = NULL;
+	size_t room = 0;
+	ssize_t len;
+	struct stat st;
 	FILE *f = fopen(path, "r");
-	int i, number = 0, status = -1;
+	int number = 0, status = 0;
 
 	if (f == NULL) {
 		snprintf(why, cap, "%s: %s", path, strerror(errno));
-		return -1;
+		return config_file == NULL && errno == ENOENT ? 0 : -1;
 	}
-	while (fgets(line, sizeof(line), f)) {
+	while (status == 0 && (len = getline(&line, &room, f)) != -1) {
 		snprintf(source, sizeof(source), "%.1000s:%d", path, ++number);
-		name = line + strspn(line, " \t");
-		end = name + strlen(name);
-		while (end > name && strchr(" \t\r\n", end[-1]))
-			*--end = '\0';
-		if (*name == '\0' || *name == '#')
-			continue;
-		if ((value = strchr(name, '=')) == NULL) {
-			snprintf(why, cap, "%s: %.100s: not of the form NAME=value", source, name);
-			goto done;
-		}
-		*value++ = '\0';
-		if (end - value >= 2 && (*value == '"' || *value == '\'') && end[-1] == *value) {
-			*value++ = '\0';
-			end[-1] = '\0';
-		}
-		for (i = 0; i < NAMES && strcmp(name, settings[i].name) != 0; i++)
-			;
-		if (i == NAMES) {
-			snprintf(why, cap, "%s: %.100s: no such setting (smtpd -t lists them)", source,
-			    name);
-			goto done;
-		}
-		if (config_set(c, i, value, source, why, cap) == -1)
-			goto done;
+		if (strlen(line) != (size_t)len) {
+			snprintf(why, cap, "%s: a NUL octet: not a file in UTF-8", source);
+			status = -1;
+		} else	/* Windows begins a file in UTF-8 with U+FEFF */
+			status = config_line(c, line + (number == 1 && strncmp(line,
+			    "\xef\xbb\xbf", 3) == 0 ? 3 : 0), source, why, cap);
 	}
-	if (ferror(f))
+	if (ferror(f)) {
 		snprintf(why, cap, "%s: %s", path, strerror(errno));
-	else
-		status = 0;
-done:
+		status = -1;
+	}
+	if (*c->text[MYSQL_PASS] && fstat(fileno(f), &st) == 0 && (st.st_mode & S_IROTH))
+		config_warn(c, "%s: every user can read MYSQL_PASS in it: chmod 600", path);
+	free(line);
 	fclose(f);
 	return status;
 }
 
-/*
- * An item of GSMTP_LISTEN: "*", address, address:port, [v6] or [v6]:port. Its parts are
- * left in text; -1 where it is none of these.
- */
-static int
-listen_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
+/* A number that nobody set. */
+static void
+config_number(struct config *c, int i, long n, const char *source)
 {
-	unsigned char addr[16];
-	uint64_t n;
-	char *end;
+	char text[32];
 
-	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
-	*host = text;
-	*service = port;
-	if (*text == '[' && (end = strchr(text, ']')) != NULL) {
-		*host = text + 1;
-		if (end[1] == ':')
-			*service = end + 2;
-		*end = '\0';
-	} else if ((end = strchr(text, ':')) != NULL && strchr(end + 1, ':') == NULL) {
-		*service = end + 1;
-		*end = '\0';
-	}
-	if (parse_number(*service, &n) == -1 || n > 65535)
-		return -1;
-	return strcmp(*host, "*") == 0 ? 0 : parse_address(*host, addr);
+	snprintf(text, sizeof(text), "%ld", n);
+	config_set(c, i, text, source, NULL, 0);
 }
 
-/* What depends on other settings or on the machine, and what would only fail later. */
+/* What comes from the machine and from other settings, and what they say together. */
 static int
 config_finish(struct config *c, char *why, size_t cap)
 {
-	char text[256];
-	const char *list, *p, *host, *service;
-	struct mime_span item;
-	struct network net;
-	long need, fds = FD_SETSIZE - SPARE_FDS;
+	char name[256] = "";
+	long cpus = 1, fds = FD_SETSIZE - SPARE_FDS;
+	long need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / fds;
 
-	if (*c->text[GSMTP_HOST_NAME] == '\0') {
-		if (gethostname(text, sizeof(text) - 1) == -1)
-			strcpy(text, "localhost");
-		text[sizeof(text) - 1] = '\0';
-		config_set(c, GSMTP_HOST_NAME, text, "gethostname()", why, cap);
-	}
-	for (p = c->text[GSMTP_HOST_NAME]; isalnum((unsigned char)*p) || strchr("-._", *p); p++)
-		if (*p == '\0')
-			break;
-	if (*p != '\0' || strlen(c->text[GSMTP_HOST_NAME]) > 255) {
-		snprintf(why, cap, "%s: GSMTP_HOST_NAME=%s: not a host name",
-		    c->source[GSMTP_HOST_NAME], c->text[GSMTP_HOST_NAME]);
-		return -1;
-	}
-	list = c->text[GM_ALLOWED_HOSTS];
-	if (!next_item(&list, &item)) {
+	if (*c->text[GM_ALLOWED_HOSTS] == '\0') {
 		snprintf(why, cap, "GM_ALLOWED_HOSTS is not set: it names the domains to take mail "
 		    "for, as in GM_ALLOWED_HOSTS=example.org,*.example.org");
 		return -1;
 	}
-	if (strlen(c->text[GM_PRIMARY_MAIL_HOST]) > 255) {
-		snprintf(why, cap, "%s: GM_PRIMARY_MAIL_HOST is longer than a domain can be",
-		    c->source[GM_PRIMARY_MAIL_HOST]);
+	if (*c->text[GSMTP_TLS_KEY] && !*c->text[GSMTP_TLS_CERT]) {
+		snprintf(why, cap, "%s: GSMTP_TLS_KEY needs GSMTP_TLS_CERT beside it",
+		    c->source[GSMTP_TLS_KEY]);
 		return -1;
 	}
-	for (list = c->text[GSMTP_LISTEN]; next_item(&list, &item); )
-		if (listen_parse(item, text, sizeof(text), &host, &service) == -1) {
-			snprintf(why, cap, "%s: GSMTP_LISTEN: %.*s is no address, address:port or "
-			    "[v6]:port", c->source[GSMTP_LISTEN], (int)item.len, item.ptr);
+	if (*c->text[GSMTP_HOST_NAME] == '\0') {
+		if (gethostname(name, sizeof(name) - 1) == -1 || *name == '\0')
+			strcpy(name, "localhost");
+		if (config_set(c, GSMTP_HOST_NAME, name, "gethostname()", why, cap) == -1)
 			return -1;
-		}
-	for (list = c->text[GSMTP_PROXY_FROM]; next_item(&list, &item); )
-		if (parse_network(item, &net) == -1) {
-			snprintf(why, cap, "%s: GSMTP_PROXY_FROM: %.*s is no network such as "
-			    "192.0.2.0/24", c->source[GSMTP_PROXY_FROM], (int)item.len, item.ptr);
-			return -1;
-		}
-	if (*c->text[GSMTP_MAX_CLIENTS_PER_IP] == '\0') {
-		need = c->num[MAX_SMTP_CLIENTS] / 2;
-		snprintf(text, sizeof(text), "%ld", need > 0 ? need : 1);
-		config_set(c, GSMTP_MAX_CLIENTS_PER_IP, text, "half of MAX_SMTP_CLIENTS", why, cap);
 	}
-	need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / fds;
-	if (*c->text[GSMTP_WORKERS] == '\0') {
-		long cpus = 1;
-
+	if (*c->text[GSMTP_MAX_CLIENTS_PER_IP] == '\0')
+		config_number(c, GSMTP_MAX_CLIENTS_PER_IP, (c->num[MAX_SMTP_CLIENTS] + 1) / 2,
+		    "half of MAX_SMTP_CLIENTS");
 #ifdef _SC_NPROCESSORS_ONLN
-		cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 #endif
-		snprintf(text, sizeof(text), "%ld", cpus < 1 ? 1 : cpus > 1024 ? 1024 : cpus);
-		config_set(c, GSMTP_WORKERS, text, "processors online", why, cap);
-	}
-	if (c->num[GSMTP_WORKERS] < need) {
-		snprintf(text, sizeof(text), "%ld", need);
-		config_set(c, GSMTP_WORKERS, text, "raised for MAX_SMTP_CLIENTS", why, cap);
-	}
+	if (*c->text[GSMTP_WORKERS] == '\0')
+		config_number(c, GSMTP_WORKERS, cpus < 1 ? 1 : cpus > 1024 ? 1024 : cpus,
+		    "processors online");
+	if (c->num[GSMTP_WORKERS] < need)
+		config_number(c, GSMTP_WORKERS, need, "raised for MAX_SMTP_CLIENTS");
+	if (c->num[GSMTP_MAX_SIZE] > c->num[GSMTP_MAX_MEMORY])
+		config_warn(c, "GSMTP_MAX_SIZE=%s is more than GSMTP_MAX_MEMORY=%s: larger mail "
+		    "gets 452", c->text[GSMTP_MAX_SIZE], c->text[GSMTP_MAX_MEMORY]);
 	return 0;
 }
 
@@ -2298,7 +2505,7 @@ config_load(struct config *c, char *why, size_t cap)
 	memset(c, 0, sizeof(*c));
 	for (i = 0; i < NAMES; i++)
 		config_set(c, i, settings[i].value, "default", why, cap);
-	if (config_file && config_read(c, config_file, why, cap) == -1)
+	if (config_read(c, config_file ? config_file : "/etc/smtpd.conf", why, cap) == -1)
 		goto fail;
 	for (i = 0; i < NAMES; i++)
 		if ((value = getenv(settings[i].name)) != NULL &&
@@ -2314,15 +2521,38 @@ fail:
 	return -1;
 }
 
+/* Tells in the log, or to -t, what is doubtful. */
+static void
+config_warnings(const struct config *c)
+{
+	const char *p = c->warnings.ptr;
+
+	for (; p && p < c->warnings.ptr + c->warnings.len; p += strlen(p) + 1)
+		if (testing)
+			printf("# warning: %s\n", p);
+		else
+			log_line(0, "warning %s", p);
+}
+
+/* As a file for -c, but for the password. */
 static void
 config_print(void)
 {
+	const char *quote;
 	int i;
 
-	for (i = 0; i < NAMES; i++)
-		printf("%s=%s\t# %s\n", settings[i].name, i != MYSQL_PASS || !*conf.text[i] ?
-		    conf.text[i] : "(set)", conf.source[i]);
-	printf("-p %s\t# the port where GSMTP_LISTEN names none\n", port);
+	for (i = 0; i < NAMES; i++) {
+		const char *value = conf.text[i], *last = value + strlen(value) - (*value != '\0');
+
+		quote = *value && (strchr(" \"'", *value) || *last == ' ') ? "\"" : "";
+		if (settings[i].kind == SECRET && *value)
+			printf("# %s: set, not shown\n#%s=\n", conf.source[i], settings[i].name);
+		else
+			printf("# %s\n%s=%s%s%s\n", conf.source[i], settings[i].name, quote, value,
+			    quote);
+	}
+	printf("# port %s where GSMTP_LISTEN names none (-p)\n", port);
+	config_warnings(&conf);
 }
 
 /* ---- listeners ---- */
@@ -2383,9 +2613,12 @@ listen_on(const char *host, const char *service, const char *name, struct listen
 	if (is6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	if (bind(fd, is6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4,
-	    is6 ? sizeof(v6) : sizeof(v4)) == -1 || listen(fd, SOMAXCONN) == -1 ||
-	    fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
-		goto fail;
+	    is6 ? sizeof(v6) : sizeof(v4)) == -1 || (!testing && (listen(fd, SOMAXCONN) == -1 ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) == -1))) {
+		if (!testing || errno != EADDRINUSE)
+			goto fail;
+		printf("# %s is in use, by the smtpd that runs or by another server\n", name);
+	}
 	l->fd = fd;
 	l->name = must(strdup(name));
 	return 0;
@@ -2729,6 +2962,7 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 	conf = c;
 	*pw = user;
 	raise_descriptors();
+	config_warnings(&conf);
 	log_line(0, "reload workers=%ld tls=%s", conf.num[GSMTP_WORKERS], *tls ? tls : "-");
 	current = generation_start(argv, pipe_fd, unblocked, pw);
 	signal_children(SIGHUP, current);
@@ -2805,18 +3039,19 @@ usage(FILE *f)
 	    "  -p port    listen on this port where GSMTP_LISTEN names none (25)\n"
 	    "  -l [file]  append the log to file (./log.txt)\n"
 	    "  -v         more of it, and on the console too\n"
-	    "  -c file    settings, as NAME=value lines\n"
-	    "  -t         check settings and database, print what would be used, exit 0 or 1\n"
+	    "  -c file    settings, as NAME=value lines (/etc/smtpd.conf, where there is one)\n"
+	    "  -t         check settings, addresses, files and database; print what would be\n"
+	    "             used, in the form of such a file, and at last ok or what to mend\n"
 	    "  -h, -V     this text; the version\n"
 	    "Settings come from the command line, the environment, the file, in that order.\n"
 	    "GM_ALLOWED_HOSTS must be set. See smtpd(8) or the README.\n", f);
 }
 
 /* By hand: getopt() knows no option whose argument may be left out, as -l's. */
-static int
+static void
 parse_options(int argc, char **argv)
 {
-	int i, test = 0;
+	int i;
 
 	for (i = 1; i < argc; i++) {
 		const char *arg = argv[i];
@@ -2826,7 +3061,7 @@ parse_options(int argc, char **argv)
 		if (opt == 'v')
 			cli[GSMTP_VERBOSE] = "1";
 		else if (opt == 't')
-			test = 1;
+			testing = 1;
 		else if (opt == 'l')
 			cli[GSMTP_LOG_FILE] = more && *argv[i + 1] != '-' ? argv[++i] : "log.txt";
 		else if (opt == 'h') {
@@ -2844,7 +3079,6 @@ parse_options(int argc, char **argv)
 			exit(1);
 		}
 	}
-	return test;
 }
 
 /* The arguments as they are now: workers write over those of ps(1). */
@@ -2864,8 +3098,9 @@ main(int argc, char **argv)
 	struct listeners new;
 	char why[2048], tls[1024] = "";
 	uint64_t n;
-	int i, state, test = parse_options(argc, argv);
+	int i, state, fresh;
 
+	parse_options(argc, argv);
 	memset(&pw, 0, sizeof(pw));
 	log_pid = (long)getpid();
 	config_file = copy(config_file);
@@ -2876,23 +3111,31 @@ main(int argc, char **argv)
 		die("-p %s: not a port", port);
 	if (config_load(&conf, why, sizeof(why)) == -1 || find_user(&conf, &pw, why, sizeof(why)) == -1)
 		die("%s", why);
-	if (test)
+	if (testing)
 		config_print();
 	if (tls_load(conf.text[GSMTP_TLS_CERT], conf.text[GSMTP_TLS_KEY], tls, sizeof(tls)) == -1)
 		die("%s", tls);
-	if (test && *tls)
-		printf("TLS: %s\n", tls);
-	d = database(&conf);
-	if (test) {
-		state = db_check(&d, why, sizeof(why));
-		printf("%s: %s\n", state == 0 ? "database ok" : "database NOT ok", why);
-		return state != 0;
-	}
+	fresh = access(conf.text[GSMTP_LOG_FILE], F_OK) == -1;
 	if (*conf.text[GSMTP_LOG_FILE] && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
-		die("%s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
+		die("%s: GSMTP_LOG_FILE=%s: %s", conf.source[GSMTP_LOG_FILE],
+		    conf.text[GSMTP_LOG_FILE], strerror(errno));
+	if (testing && fresh)
+		unlink(conf.text[GSMTP_LOG_FILE]);
 	if (listen_all(&conf, &new, why, sizeof(why)) == -1)
 		die("%s", why);
 	take(&new);
+	d = database(&conf);
+	if (testing) {
+		if (*tls)
+			printf("# TLS: %s\n", tls);
+		state = db_check(&d, why, sizeof(why));
+		if (state != 0)
+			die("%s%s", why, state == 1 ?
+			    " (a start goes on, and mail gets 451 until it is back)" : "");
+		printf("# database: %s\n# ok\n", why);
+		return 0;
+	}
+	config_warnings(&conf);
 
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGTERM);

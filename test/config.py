@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""The settings: what a person gets wrong, and what smtpd says.
+
+Each mistake must stop the start and -t alike, with the place, the name of the setting, and words that
+say what to write instead. What is right must start. Arguments that do not start with a dash choose
+the tests whose names contain one of them.
+"""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from live import (BINARY, DIR, ROOT, Client, Database, Server, done, listening, ok, port, same,
+                  session, start, stop, wait)
+
+SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))
+SMTPD = os.path.join(ROOT, BINARY)
+FILE = os.path.join(DIR, "config.conf")
+tests = []
+
+
+def test(f):
+    tests.append(f)
+    return f
+
+
+def run(*argv, env=None, **more):
+    """smtpd to its end: status and all that it printed, in that order. One that serves is ended."""
+    environment = {k: v for k, v in os.environ.items()
+                   if not re.match("G?SMTP_|GM_|MYSQL_|MAX_SMTP", k)}
+    environment.update(env or {})
+    out = os.path.join(DIR, "config.out")
+    p = start([SMTPD] + list(argv), out, env=environment, cwd=DIR, **more)
+    try:
+        status = p.wait(3 * SLOW)
+    except subprocess.TimeoutExpired:
+        status = "serves"
+        stop(p)
+    with open(out, encoding="utf-8", errors="replace") as f:
+        text = f.read()
+    os.unlink(out)
+    return status, text
+
+
+def write(text, mode=0o600, name=FILE):
+    with open(name, "wb") as f:
+        f.write(text if isinstance(text, bytes) else text.encode())
+    os.chmod(name, mode)
+
+
+def basis(db):
+    return ("MYSQL_HOST=%s\nMYSQL_USER=root\nMYSQL_DB=%s\nGSMTP_LISTEN=127.0.0.1:%d\n"
+            "GSMTP_WORKERS=1\n" % (db.socket, db.name, port()))
+
+
+def mistake(what, text, *words, line=None, db=None, env=None, argv=(), starts=True):
+    """Neither -t nor a start takes it; both say why in one line, and the same."""
+    write(text)
+    told = []
+    for option in (["-t"], []) if starts else (["-t"],):
+        status, said = run("-c", FILE, *option, *argv, env=env)
+        last = said.splitlines()[-1] if said else ""
+        ok("%s %s: status 1" % (what, option), status == 1, (status, said))
+        place = "%s:%d: " % (FILE, line) if line else ""
+        ok("%s %s: the last line says why" % (what, option), last.startswith("smtpd: " + place)
+           and all(w in last for w in words), last)
+        ok("%s %s: in one short line" % (what, option), len(last) < 400 and "\\x" not in last, last)
+        told.append(last)
+    same(what + ": -t and the start say the same", len(set(told)), 1)
+    if "-v" in sys.argv:
+        print("    " + told[0])
+
+
+# What is wrong with one setting, by what the setting is.
+
+DOMAINS = ["example.org # mine", "a.org b.org", "a;b", "me@a.org", "@a.org", ".a.org", "http://a.org",
+           "a.org:25", "*a.org", "a..org", "a.org.", "-a.org", "a-.org", "*.*.org", "a.*.org", "**", "*.",
+           ",", " , ", "a.org,b.org c.org", "x" * 64 + ".org", "a." * 127 + "org", "a.org/", "<a.org>",
+           "\"a.org\",\"b.org\"", "'a.org", "a.org|b.org", "a.org\\", "192.0.2.1", "a.org\tb.org",
+           "b\x01.org", b"\xff.org", b"b\xc3.org", "(a.org)", "$DOMAIN", "${DOMAIN}", "a.org, b@c.org",
+           "[192.0.2.1", "all domains"]
+DOMAIN = ["@x.org", "x.org y.org", "x.org,y.org", "*.x.org", "*", "x..org", "user@x.org", "x.org #x"]
+HOSTS = ["mx example", "mx.example.org.", "http://mx", "mx:25", "-mx", "m\u00fcx.example", "mx,my",
+         "x" * 64, "mx/1", "mx # the first"]
+LISTENERS = ["::1:2525", "[::1]2525", "[::1", "::1]:25", "300.1.2.3:25", "127.0.0.1:", "127.0.0.1:x",
+             "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:99999999999999999999", "localhost:2525", "2525",
+             ":2525", "127.0.0.1 127.0.0.2", "127.0.0.1;127.0.0.2", "127.0.0.1:25:25", "[127.0.0.1",
+             "eth0", "[::1]:", "[]:25", "*:", "*:*", "0", "127.1", "127.0.0.1/8", "*,x", "tcp://*:25",
+             "2001:db8::1:25", "127.0.0.1:2525 # inside"]
+NETWORKS = ["10.0.0.0/33", "::/129", "10.0.0", "10.0.0.0/", "10.0.0.0/8 192.168.0.0/16", "haproxy", "*",
+            "10.0.0.0/255.0.0.0", "10.0.0.1:25", "10.0.0.0-10.0.0.9", "[::1]", "10.0.0.0/-1", ","]
+SERVERS = ["localhost:33o6", "localhost:99999", "127.0.0.1:93726", "db:0", "db:", "db.example.org:x",
+           "tcp://db", "db1 db2", "db1;db2", "root@db", "::1:3306", "[::1", "[::1]3306", "[::1]:x",
+           "192.168.1", "/tmp/my sql.sock", "db,,db:", "db:3306:3307", "db # main", "mysql://root@db/mail"]
+NUMBERS = ["10M", "10 MB", "1e6", "0x10", "-1", "+5", "5.0", "5,000", "5_000", "ten", "5 # five",
+           "9" * 30, "\u0665", "1/2", "unlimited"]
+SWITCHES = ["yes", "no", "true", "on", "2", "-1", "0 # off", "01x"]
+WORDS = ["new mail", "new_mail # the table", "mail.new_mail", "x" * 300, "a\x01b"]
+
+KINDS = [("GM_ALLOWED_HOSTS", DOMAINS, "example.org"), ("GM_PRIMARY_MAIL_HOST", DOMAIN, "domain"),
+         ("GSMTP_HOST_NAME", HOSTS, "host name"), ("GSMTP_LISTEN", LISTENERS, "192.0.2.1"),
+         ("GSMTP_PROXY_FROM", NETWORKS, "192.0.2.0/24"), ("MYSQL_HOST", SERVERS, "localhost"),
+         ("GSMTP_CHECK_HEADER", SWITCHES, "0 or 1"), ("GSMTP_VERBOSE", SWITCHES, "0 or 1"),
+         ("GM_MAIL_TABLE", WORDS, "name"), ("MYSQL_DB", WORDS, "name"),
+         ("GSMTP_USER", ["no-such-user", "no body", "nobody # him"], "user"),
+         ("MYSQL_USER", ["smtpd # him", "a\x07b"], "text"),
+         ("GSMTP_LOG_FILE", ["log # here", "a\x07b"], "text")]
+KINDS += [(name, NUMBERS, "number") for name in (
+    "GSMTP_MAX_SIZE", "MAX_SMTP_CLIENTS", "GSMTP_MAX_CLIENTS_PER_IP", "GSMTP_MAX_RCPT",
+    "GSMTP_MAX_ERRORS", "GSMTP_MAX_MEMORY", "GSMTP_TIMEOUT", "GSMTP_WORKERS", "MYSQL_TIMEOUT")]
+
+
+@test
+def values(db):
+    for name, wrong, form in KINDS:
+        for value in wrong:
+            octets = value if isinstance(value, bytes) else value.encode()
+            text = b"# mine\nGM_ALLOWED_HOSTS=x.org\n\n" + name.encode() + b"=" + octets + b"\n"
+            if name == "GM_ALLOWED_HOSTS":
+                text = text.replace(b"GM_ALLOWED_HOSTS=x.org\n", b"\n")
+            write(text)
+            status, said = run("-t", "-c", FILE)
+            last = said.splitlines()[-1] if said else ""
+            what = "%s=%.60r" % (name, value)
+            ok(what, status == 1 and last.startswith("smtpd: %s:4: %s: " % (FILE, name)) and form in last,
+               (status, last))
+            ok(what + " is one short line", len(last) < 400, last)
+            if isinstance(value, str) and " #" in value:
+                ok(what + ": comments", "a comment needs a line of its own" in last, last)
+
+
+def main():
+    db = Database()
+    wanted = [a for a in sys.argv[1:] if a[0] != "-"]
+    for t in tests:
+        if wanted and not any(w in t.__name__ for w in wanted):
+            continue
+        began = time.monotonic()
+        try:
+            t(db)
+        except Exception as e:         # a test that breaks off has failed
+            import traceback
+            traceback.print_exc(file=sys.stdout)
+            ok(t.__name__ + " to its end", False, e)
+        print("# %-40s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
+    done()
+
+
+main()
