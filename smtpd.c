@@ -1811,15 +1811,19 @@ accept_clients(int fd)
 		}
 		len = sizeof(sa);
 		if ((client = accept(fd, (struct sockaddr *)&sa, &len)) == -1) {
-			if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED ||
-			    errno == EINTR)
+			/* Nobody is there, or one has left already: EPROTO, or what else ailed him. */
+			if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS &&
+			    errno != ENOMEM)
 				return;
 			/* No descriptor or memory: the client waits in the backlog. */
 			log_line(0, "accept-error %s", strerror(errno));
 			accept_at = now + 1000;
 			return;
 		}
-		session_open(client, (struct sockaddr *)&sa);
+		if (len == 0)		/* macOS: who has left again has no address */
+			close(client);
+		else
+			session_open(client, (struct sockaddr *)&sa);
 	}
 }
 
@@ -2623,7 +2627,7 @@ listen_on(const char *host, const char *service, const char *name, struct listen
 	l->name = must(strdup(name));
 	return 0;
 fail:
-	one = errno == EAFNOSUPPORT || (is6 && errno == EADDRNOTAVAIL);
+	one = errno == EAFNOSUPPORT || errno == EPROTONOSUPPORT || (is6 && errno == EADDRNOTAVAIL);
 	listen_error(name, service, why, cap);
 	if (fd != -1)
 		close(fd);

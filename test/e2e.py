@@ -5,6 +5,7 @@ Also what an operator does: options, configuration errors, signals, dead workers
 not start with a dash choose the tests whose names contain one of them.
 """
 import base64
+import errno
 import hashlib
 import os
 import re
@@ -792,6 +793,88 @@ def addresses_to_listen_on(db):
     for host in hosts:
         ok("* is also " + host, wait(lambda: listening(server.port, host.strip("[]"))))
     same("ends", stop(p), 0)
+
+
+# Systems differ in what they say of a family that is not there and of a client that has left.
+ODD_SOCKETS = r"""
+#define _GNU_SOURCE 1
+#include <sys/socket.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int
+socket(int family, int type, int protocol)
+{
+	int (*real)(int, int, int) = (int (*)(int, int, int))dlsym(RTLD_NEXT, "socket");
+
+	if (family == AF_INET6) {
+		errno = atoi(getenv("ODD_SOCKET"));
+		return -1;
+	}
+	return real(family, type, protocol);
+}
+
+int
+accept(int fd, struct sockaddr *sa, socklen_t *len)
+{
+	int (*real)(int, struct sockaddr *, socklen_t *) =
+	    (int (*)(int, struct sockaddr *, socklen_t *))dlsym(RTLD_NEXT, "accept");
+	int client = real(fd, sa, len), odd = atoi(getenv("ODD_ACCEPT"));
+	static int n;
+
+	if (client == -1 || n++ % 2)
+		return client;
+	if (odd == 0) {
+		*len = 0;
+		return client;
+	}
+	close(client);
+	errno = odd;
+	return -1;
+}
+"""
+
+
+@test
+def odd_sockets(db):
+    source = os.path.join(DIR, "odd.c")
+    with open(source, "w") as f:
+        f.write(ODD_SOCKETS)
+    status, text = run("cc", "-shared", "-fPIC", "-o", source + ".so", source, "-ldl")
+    same("built", (status, text), (0, ""))
+    server = Server(db)
+    server.stop()
+    server.config.update(GSMTP_LISTEN="*:%d" % server.port, GSMTP_WORKERS="1")
+    server.write()
+    for family, left in (("EAFNOSUPPORT", "EPROTO"), ("EPROTONOSUPPORT", "ECONNABORTED"),
+                         ("EPROTONOSUPPORT", "EHOSTUNREACH"), ("EAFNOSUPPORT", None)):
+        os.environ.update(LD_PRELOAD=source + ".so", ODD_SOCKET=str(getattr(errno, family)),
+                          ODD_ACCEPT=str(getattr(errno, left) if left else 0))
+        asan = os.environ.get("ASAN_OPTIONS", "")
+        os.environ["ASAN_OPTIONS"] = asan + ":verify_asan_link_order=0"
+        server.launch()
+        del os.environ["LD_PRELOAD"]
+        os.environ["ASAN_OPTIONS"] = asan
+        what = "%s, %s: " % (family, left or "no address")
+        ok(what + "* is IPv4 then", wait(lambda: listening(server.port) or
+                                         server.process.poll() is not None), server.log())
+        began = time.monotonic()
+        gone = 0
+        for _ in range(6):              # two at least are such that have left
+            try:
+                c = session(server.port)
+                same(what + "the next is served", deliver(c)[0], 250)
+                c.close()
+            except (OSError, RuntimeError):
+                gone += 1
+        took = time.monotonic() - began
+        ok(what + "some were gone", gone >= 2, gone)
+        ok(what + "no pause for it", took < 0.9 * SLOW, took)
+        ok(what + "not a word", "accept-error" not in server.log(), server.log())
+        same(what + "ends", stop(server.process), 0)
+    db.empty()
 
 
 def main():
