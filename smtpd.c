@@ -13,6 +13,8 @@
  */
 #define _DEFAULT_SOURCE 1	/* glibc, musl: setgroups(), MAP_ANONYMOUS beside POSIX.1-2008 */
 #define __EXTENSIONS__ 1	/* the same on illumos; the BSDs show them unasked */
+#define _FILE_OFFSET_BITS 64	/* a log over 2 GB, and a date after 2038, on 32 bits too */
+#define _TIME_BITS 64		/* for db.h's time_t, in all that include it */
 
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -139,7 +141,7 @@ struct transaction {
 	size_t rcpts;
 	struct buffer mail;		/* trace fields, then the message */
 	size_t trace;			/* where the message starts */
-	size_t size;			/* octets of the message seen, stored or not */
+	uint64_t size;			/* octets of the message seen, stored or not */
 	int fail;			/* its first failure: what the end of data will answer */
 	int utf8, binary;		/* parameters of MAIL */
 };
@@ -169,7 +171,8 @@ struct session {
 
 /* What a worker shows to its siblings and the master, each slot written by its worker alone. */
 struct slot {
-	volatile unsigned long clients, connections, mails, rows, octets, deferred, refused, statements;
+	volatile unsigned long clients, connections, mails, rows, deferred, refused, statements;
+	volatile uint64_t octets;
 	volatile size_t held;		/* octets of mails in memory */
 	volatile int alive;
 };
@@ -567,7 +570,7 @@ mail_add(struct session *s, const char *p, size_t n)
 	s->tx.size += n;
 	if (s->tx.fail || n == 0)
 		return;
-	if (s->tx.trace > 0 && s->tx.size > (size_t)conf.num[GSMTP_MAX_SIZE]) {
+	if (s->tx.trace > 0 && s->tx.size > (uint64_t)conf.num[GSMTP_MAX_SIZE]) {
 		transaction_fail(s, 552);
 		return;
 	}
@@ -732,10 +735,10 @@ answer(struct session *s, enum db_status status)
 		me->deferred++;
 	else
 		me->refused++;
-	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%lu wait=%lldms client=%s "
+	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%llu wait=%lldms client=%s "
 	    "tls=%s code=%d", event, s->mail.hash[0] ? s->mail.hash : "-", log_value(s->tx.from, from),
 	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
-	    (unsigned long)s->tx.size, s->state == STORING ? clock_ms() - s->since : 0, s->peer,
+	    (unsigned long long)s->tx.size, s->state == STORING ? clock_ms() - s->since : 0, s->peer,
 	    tls, code);
 	transaction_reset(s);
 	if (code == 250) {
@@ -984,7 +987,7 @@ chunk(struct session *s, const char *p, size_t n)
 		if (s->tx.fail)
 			reply_failure(s, s->tx.fail);
 		else
-			reply(s, 250, "2.0.0", "%lu octets received", (unsigned long)s->tx.size);
+			reply(s, 250, "2.0.0", "%llu octets received", (unsigned long long)s->tx.size);
 	}
 	s->since = now;
 	return n;
@@ -2885,9 +2888,9 @@ counters(void)
 		last = c->board;
 	}
 	log_line(0, "counters uptime=%llds workers=%d clients=%lu connections=%lu mails=%lu rows=%lu "
-	    "octets=%lu deferred=%lu refused=%lu statements=%lu held=%lu", (now - started) / 1000,
-	    workers, sum.clients, sum.connections, sum.mails, sum.rows, sum.octets, sum.deferred,
-	    sum.refused, sum.statements, (unsigned long)sum.held);
+	    "octets=%llu deferred=%lu refused=%lu statements=%lu held=%lu", (now - started) / 1000,
+	    workers, sum.clients, sum.connections, sum.mails, sum.rows,
+	    (unsigned long long)sum.octets, sum.deferred, sum.refused, sum.statements, (unsigned long)sum.held);
 }
 
 /* GSMTP_USER, where there is a root to give up. */

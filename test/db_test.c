@@ -5,6 +5,8 @@
  * connection looks at what was stored and makes the trouble.
  */
 #define _POSIX_C_SOURCE 200809L
+#define _FILE_OFFSET_BITS 64
+#define _TIME_BITS 64			/* db.h's time_t, as smtpd.c has it */
 
 #include <mysql.h>
 

@@ -23,6 +23,8 @@
  *	cc -DSTANDALONE -g -fsanitize=address,undefined test/fuzz_session.c mime.c; ./a.out FILE...
  */
 #define _DEFAULT_SOURCE 1
+#define _FILE_OFFSET_BITS 64	/* as smtpd.c, which is included below */
+#define _TIME_BITS 64
 
 #include <sys/select.h>
 #include <sys/socket.h>
