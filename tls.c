@@ -47,11 +47,12 @@ reason(unsigned long code)
 	return text != NULL ? text : "failed";
 }
 
-/* A key with a passphrase must not stop a daemon at a prompt. */
+/* A key with a passphrase must not stop a daemon at a prompt; arg notes that it has one. */
 static int
 no_passphrase(char *buf, int size, int writing, void *arg)
 {
-	(void)buf, (void)size, (void)writing, (void)arg;
+	(void)buf, (void)size, (void)writing;
+	*(int *)arg = 1;
 	return 0;
 }
 
@@ -107,6 +108,7 @@ int
 tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 {
 	SSL_CTX *ctx = NULL;
+	int passphrase = 0;
 
 	*why = '\0';
 	if (*certfile == '\0')
@@ -118,6 +120,7 @@ tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 		snprintf(why, cap, "OpenSSL: %s", reason(first_error()));
 		return -1;
 	}
+	SSL_CTX_set_default_passwd_cb_userdata(ctx, &passphrase);
 	if (SSL_CTX_use_certificate_chain_file(ctx, certfile) != 1) {
 		snprintf(why, cap, "%s: no certificate: %s", certfile, reason(first_error()));
 		goto fail;
@@ -125,7 +128,8 @@ tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 	if (SSL_CTX_use_PrivateKey_file(ctx, keyfile, SSL_FILETYPE_PEM) != 1 ||
 	    SSL_CTX_check_private_key(ctx) != 1) {
 		snprintf(why, cap, "%s: no private key for the certificate in %s: %s", keyfile,
-		    certfile, reason(first_error()));
+		    certfile, passphrase ? "it has a passphrase, which nobody can type here: "
+		    "`openssl pkey' writes it without" : reason(first_error()));
 		goto fail;
 	}
 	describe_certificate(ctx, certfile, why, cap);

@@ -76,6 +76,12 @@ tls = build(["tls"], os.path.join(DIR, "tls"))
 ok("tls: libssl is linked", "libssl" in run(["readelf", "-d", tls])[1])
 
 
+locked = [key + ".locked", key + ".old"]
+for name, form in zip(locked, ([], ["-traditional"])):
+    same("openssl " + name, run(["openssl", "rsa", "-in", key, "-aes128", "-passout", "pass:word",
+                                 "-out", name] + form)[0], 0)
+
+
 def check(binary, cert, key):
     file = os.path.join(DIR, "check.conf")
     with open(file, "w") as f:
@@ -91,6 +97,8 @@ for what, binary, a, b, status, words in (
         ("no certificate file", tls, "/nonexistent.pem", key, 1, "/nonexistent.pem"),
         ("no key file", tls, cert, "/nonexistent.key", 1, "/nonexistent.key"),
         ("key of another certificate", tls, cert, key2, 1, key2),
+        ("key with a passphrase", tls, cert, locked[0], 1, "passphrase"),
+        ("key with a passphrase, as of old", tls, cert, locked[1], 1, "passphrase"),
         ("certificate that is none", tls, "/etc/passwd", key, 1, "/etc/passwd")):
     code, text = check(binary, a, b)
     ok("-t, " + what, code == status and words in text, (code, text))
