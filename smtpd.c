@@ -82,10 +82,12 @@ enum name {
 	GSMTP_TLS_KEY, MYSQL_HOST, MYSQL_USER, MYSQL_PASS, MYSQL_DB, MYSQL_TIMEOUT, NAMES
 };
 
-/* What a value is: kinds[] says how it is checked. SECRET is any text, and never shown. */
-enum kind { NUMBER, DOMAINS, DOMAIN, HOSTNAME, LISTENERS, NETWORKS, SERVERS, WORD, USER, LINE, SECRET };
+/* What a value is; up to SERVERS it is a list, with commas between its items. */
+enum kind {
+	DOMAINS, LISTENERS, NETWORKS, SERVERS, DOMAIN, HOSTNAME, NUMBER, USER, WORD, LINE, SECRET
+};
 
-/* "" as a default: none, or worked out in config_finish(). Only numbers have a min and a max. */
+/* "" as a default: none, or worked out in config_finish(). Numbers have a min and a max. */
 static const struct {
 	const char *name;
 	enum kind kind;
@@ -119,14 +121,13 @@ static const struct {
 	[MYSQL_TIMEOUT] = { "MYSQL_TIMEOUT", NUMBER, "60", 1, 3600 },
 };
 
-struct buffer { char *ptr; size_t len, cap; };
-
 struct config {
 	char *text[NAMES];
 	long num[NAMES];
 	char *source[NAMES];		/* where the value came from, for -t */
-	struct buffer warnings;		/* each with its NUL */
 };
+
+struct buffer { char *ptr; size_t len, cap; };
 
 enum state { PROXY, NEW, GREETED, MAIL, RCPT, CHUNKED, DATA, CHUNK, STORING, CLOSING };
 #define IN(state) (1u << (state))
@@ -262,9 +263,10 @@ log_open(const char *path)
 
 	if (fd == -1)
 		return -1;
-	log_flush();
-	if (log_fd != -1)
+	if (log_fd != -1) {
+		log_flush();
 		close(log_fd);
+	}
 	log_fd = fd;
 	return 0;
 }
@@ -442,6 +444,79 @@ lower_all(char *p, size_t n)
 	}
 }
 
+/* Adds a label in UTF-8 in its form for DNS, "xn--" and Punycode (RFC 3492); -1: it has none. */
+static int
+punycode(struct buffer *to, const char *p, size_t len)
+{
+	uint32_t c[63], code = 128, delta = 0, bias = 72, next, k, t, q;
+	char text[256], out[1024];
+	size_t i, n, basic, done, o = 0;
+
+	if (len >= 253 || mime_utf8((struct mime_span){ p, len }, text, sizeof(text)) != len ||
+	    memcmp(p, text, len) != 0)
+		return -1;
+	for (i = n = 0; i < len && n < 63; n++) {
+		c[n] = (unsigned char)lower(p[i++]);
+		if (c[n] < 128)
+			out[o++] = (char)c[n];
+		else
+			c[n] &= c[n] < 0xe0 ? 31 : c[n] < 0xf0 ? 15 : 7;
+		for (; i < len && (p[i] & 0xc0) == 0x80; i++)
+			c[n] = c[n] << 6 | (p[i] & 63);
+	}
+	if (i < len)
+		return -1;
+	if ((basic = done = o) > 0)
+		out[o++] = '-';
+	for (; done < n; delta++, code++) {
+		for (next = UINT32_MAX, i = 0; i < n; i++)
+			if (c[i] >= code && c[i] < next)
+				next = c[i];
+		delta += (next - code) * (uint32_t)(done + 1);
+		code = next;
+		if (code < 0xc0 || code >> 8 == 0x20 || code >> 4 == 0x300)
+			return -1;	/* blanks, and signs that look like nothing */
+		for (i = 0; i < n; i++) {
+			delta += c[i] < code;
+			if (c[i] != code)
+				continue;
+			for (q = delta, k = 36; ; q = (q - t) / (36 - t), k += 36) {
+				t = k <= bias ? 1 : k >= bias + 26 ? 26 : k - bias;
+				next = q < t ? q : t + (q - t) % (36 - t);
+				out[o++] = (char)(next < 26 ? 'a' + next : '0' + next - 26);
+				if (q < t)
+					break;
+			}
+			delta /= done++ == basic ? 700 : 2;
+			delta += delta / (uint32_t)done;
+			for (k = 0; delta > 455; k += 36)
+				delta /= 35;
+			bias = k + 36 * delta / (delta + 38);
+			delta = 0;
+		}
+	}
+	return buf_add(to, "xn--", 4) == -1 || buf_add(to, out, o) == -1 ? -1 : 0;
+}
+
+/* Domains as DNS knows them, in a buffer that lasts until the next call. */
+static const char *
+to_ascii(const char *p, size_t n)
+{
+	static struct buffer to;
+	const char *end = p + n;
+
+	for (to.len = 0; p < end; p += n) {
+		int ascii = 1;
+
+		for (n = 0; p + n < end && !strchr(" \t.,@", p[n]); n++)
+			ascii &= (unsigned char)p[n] < 128;
+		n += ascii && p + n < end;
+		if ((ascii || punycode(&to, p, n) == -1) && buf_add(&to, p, n) == -1)
+			break;
+	}
+	return buf_add(&to, "", 1) == 0 ? to.ptr : "";
+}
+
 /* Is the domain after an address's last "@" one of GM_ALLOWED_HOSTS? */
 static int
 serviced(const char *addr, size_t len)
@@ -453,7 +528,8 @@ serviced(const char *addr, size_t len)
 		domain--;
 	if (domain == addr)
 		return 0;
-	n = (size_t)(addr + len - domain);
+	domain = to_ascii(domain, (size_t)(addr + len - domain));
+	n = strlen(domain);
 	for (i = 0; i < nallowed; i++) {
 		const struct mime_span *a = &allowed[i];
 
@@ -2136,13 +2212,12 @@ config_free(struct config *c)
 		free(c->text[i]);
 		free(c->source[i]);
 	}
-	buf_free(&c->warnings);
 	memset(c, 0, sizeof(*c));
 }
 
-/* What is most likely a mistake, but does not stop the start. */
+/* What is a mistake most likely, but does not stop the start. */
 static void
-config_warn(struct config *c, const char *fmt, ...)
+config_warn(const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -2150,202 +2225,133 @@ config_warn(struct config *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if (buf_add(&c->warnings, text, strlen(text) + 1) == -1)
-		die("out of memory");
+	if (testing)
+		printf("# warning: %s\n", text);
+	else
+		log_line(0, "warning %s", text);
 }
 
-/* Labels of letters, digits, "-" and "_", the last not a number; or an address in brackets. */
+/* Labels of letters, digits, "-" and "_", the last no number; or an address in brackets. */
 static int
 is_domain(const char *text)
 {
+	size_t len = strlen(text), label = 0, letters = 0;
 	const char *p;
-	size_t label = 0, letters = 0;
 
 	if (*text == '[')
-		return text[1 + strspn(text + 1, "0123456789abcdefABCDEF:.IPv")] == ']' &&
-		    text[strlen(text) - 1] == ']';
+		return 1 + strspn(text + 1, "0123456789abcdefABCDEF:.IPv") == len - 1 &&
+		    text[len - 1] == ']';
 	for (p = text; *p; p++) {
-		unsigned char c = (unsigned char)*p;
-
-		if (c == '.' ? label == 0 || p[-1] == '-' : c == '-' ? label == 0 :
-		    !isalnum(c) && c != '_' && c < 128)
+		if (*p == '.' ? label == 0 || p[-1] == '-' : *p == '-' ? label == 0 :
+		    !isalnum((unsigned char)*p) && *p != '_')
 			return 0;
-		label = c == '.' ? 0 : label + 1;
-		letters = c == '.' ? 0 : letters + !isdigit(c);
+		label = *p == '.' ? 0 : label + 1;
+		letters = *p == '.' ? 0 : letters + !isdigit((unsigned char)*p);
 		if (label > 63)
 			return 0;
 	}
-	return label > 0 && letters > 0 && p[-1] != '-' && p - text <= 255 && is_utf8(text);
-}
-
-static int
-is_pattern(const char *text)
-{
-	return strcmp(text, "*") == 0 || is_domain(strncmp(text, "*.", 2) == 0 ? text + 2 : text);
-}
-
-/* As is_domain(), and ASCII: it is part of replies. */
-static int
-is_hostname(const char *text)
-{
-	const char *p;
-
-	for (p = text; *p; p++)
-		if ((unsigned char)*p >= 128)
-			return 0;
-	return is_domain(text);
+	return letters > 0 && p[-1] != '-' && len <= 255;
 }
 
 /*
- * "host", "host:port", "[v6]", "[v6]:port" or "v6": the parts are left in text. What is an
- * address with and without a port behind it, as ::1:2525, needs the brackets. -1: none of these.
+ * Cuts "host", "host:port", "[v6]", "[v6]:port" or "v6" up; its parts are left in text. What is
+ * an address with a port behind it and without, as ::1:2525, needs the brackets.
  */
 static int
-split_port(char *text, const char **host, const char **service)
+host_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
 {
 	unsigned char addr[16];
 	uint64_t n = 1;
-	char *colon = strrchr(text, ':'), *end = strchr(text, ']');
-	int v6;
+	char *colon, *end;
 
+	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
 	*host = text;
-	if (*text == '[' && end != NULL) {
-		if (end[1] != '\0' && end[1] != ':')
-			return -1;
-		colon = end[1] == ':' ? end + 1 : NULL;
+	*service = port;
+	colon = strrchr(text, ':');
+	if (*text == '[' && (end = strchr(text, ']')) != NULL) {
+		*host = text + 1;
 		*end = '\0';
-		if (parse_address(++*host, addr) == -1)
+		if ((end[1] != '\0' && end + 1 != colon) || parse_address(*host, addr) == -1)
 			return -1;
+		colon = end[1] ? colon : NULL;
 	} else if (colon != strchr(text, ':')) {
 		*colon = '\0';
-		v6 = parse_address(text, addr) == 0 && parse_number(colon + 1, &n) == 0;
-		*colon = ':';
-		if (v6)
+		if (parse_address(text, addr) == 0 && parse_number(colon + 1, &n) == 0)
 			return -1;
-		colon = NULL;
+		*colon = ':';
+		return parse_address(text, addr);
 	}
 	if (colon != NULL) {
 		*colon = '\0';
 		*service = colon + 1;
-		if (parse_number(*service, &n) == -1)
-			return -1;
 	}
-	return n >= 1 && n <= 65535 ? 0 : -1;
+	return parse_number(*service, &n) == 0 && n >= 1 && n <= 65535 ? 0 : -1;
 }
 
-/* An item of GSMTP_LISTEN: "*" or an address, which may have a port. Its parts are left in text. */
-static int
-listen_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
+/* NULL where the setting takes this value, or item of a list; else what it should be. */
+static const char *
+config_wrong(int i, struct mime_span item)
 {
+	static char range[80];
+	const char *host, *service, *p, *form = "text without control octets";
 	unsigned char addr[16];
-
-	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
-	*service = port;
-	return split_port(text, host, service) == 0 && (strcmp(*host, "*") == 0 ||
-	    parse_address(*host, addr) == 0) ? 0 : -1;
-}
-
-static int
-is_listener(const char *text)
-{
-	struct mime_span item = { text, strlen(text) };
-	const char *host, *service;
-	char copied[300];
-
-	return item.len < sizeof(copied) &&
-	    listen_parse(item, copied, sizeof(copied), &host, &service) == 0;
-}
-
-static int
-is_network(const char *text)
-{
 	struct network net;
+	char text[1024], parts[1024];
+	uint64_t n;
+	int good = 1, is_host = host_parse(item, parts, sizeof(parts), &host, &service) == 0;
 
-	return parse_network((struct mime_span){ text, strlen(text) }, &net) == 0;
-}
-
-static int
-is_server(const char *text)
-{
-	unsigned char addr[16];
-	const char *host, *service;
-	char copied[300];
-
-	if (*text == '/')
-		return strpbrk(text, " \t") == NULL;
-	snprintf(copied, sizeof(copied), "%s", text);
-	return strlen(text) < sizeof(copied) && split_port(copied, &host, &service) == 0 &&
-	    (parse_address(host, addr) == 0 || is_hostname(host));
-}
-
-static int
-is_line(const char *text)
-{
-	for (; *text; text++)
-		if ((unsigned char)*text < ' ' || *text == 127 || (*text == '#' && text[-1] == ' '))
-			return 0;
-	return 1;
-}
-
-static int
-is_word(const char *text)
-{
-	return is_line(text) && strpbrk(text, " .") == NULL && strlen(text) <= 4 * 64;
-}
-
-static int
-is_user(const char *text)
-{
-	return getpwnam(text) != NULL;
-}
-
-static const struct {
-	int (*valid)(const char *);	/* of a value, or of each item of a list */
-	int list;
-	const char *form;		/* what it must be */
-} kinds[] = {
-	[DOMAINS] = { is_pattern, 1, "a domain: write example.org, *.example.org (its subdomains) "
-	    "or * (all), with commas between them" },
-	[DOMAIN] = { is_domain, 0, "a domain such as example.org" },
-	[HOSTNAME] = { is_hostname, 0, "a host name such as mx.example.org" },
-	[LISTENERS] = { is_listener, 1, "an address: write *, 192.0.2.1, 192.0.2.1:2525, "
-	    "[2001:db8::1] or [2001:db8::1]:2525, with commas between them" },
-	[NETWORKS] = { is_network, 1, "a network: write 192.0.2.0/24, 192.0.2.1 or 2001:db8::/32, "
-	    "with commas between them" },
-	[SERVERS] = { is_server, 1, "a database server: write localhost, db.example.org:3306, "
-	    "[2001:db8::1]:3306 or /path/of/socket, with commas between them" },
-	[WORD] = { is_word, 0, "a name without blank and dot" },
-	[USER] = { is_user, 0, "a user of this system" },
-	[LINE] = { is_line, 0, "text without control octets" },
-};
-
-/* Is it what the setting takes? 0, or -1 with the reason and what to write instead. */
-static int
-config_check(int i, const char *value, const char *source, char *why, size_t cap)
-{
-	const char *list = value, *form = kinds[settings[i].kind].form;
-	struct mime_span item = { value, strlen(value) };
-	char text[1024], range[80];
-	uint64_t n = 0;
-	int good = 0, bad = 0;
-
-	if (settings[i].kind == NUMBER) {
-		good = parse_number(value, &n) == 0 && n >= (uint64_t)settings[i].min &&
+	snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
+	for (p = text; *p; p++)
+		good &= (unsigned char)*p >= ' ' && *p != 127;
+	switch (settings[i].kind) {
+	case DOMAINS:
+		good = strcmp(text, "*") == 0 || is_domain(text + 2 * (strncmp(text, "*.", 2) == 0));
+		form = "a domain: write example.org, *.example.org for its subdomains or * for all, "
+		    "with commas between them";
+		break;
+	case DOMAIN:
+	case HOSTNAME:
+		good = is_domain(text);
+		form = "a host name such as mx.example.org";
+		break;
+	case LISTENERS:
+		good = is_host && (strcmp(host, "*") == 0 || parse_address(host, addr) == 0);
+		form = "an address: write *, 192.0.2.1, 192.0.2.1:2525, [2001:db8::1] or "
+		    "[2001:db8::1]:2525, with commas between them";
+		break;
+	case NETWORKS:
+		good = parse_network(item, &net) == 0;
+		form = "a network: write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32, with commas "
+		    "between them";
+		break;
+	case SERVERS:
+		good = *text == '/' ? good && !strpbrk(text, " \t") :
+		    is_host && (is_domain(host) || parse_address(host, addr) == 0);
+		form = "a database server: write localhost, db.example.org:3306, [2001:db8::1]:3306 or "
+		    "/path/of/socket, with commas between them";
+		break;
+	case NUMBER:
+		good = parse_number(text, &n) == 0 && n >= (uint64_t)settings[i].min &&
 		    n <= (uint64_t)settings[i].max;
-		snprintf(text, sizeof(text), "%s", value);
+		form = range;
 		snprintf(range, sizeof(range), settings[i].max == 1 ? "%ld or %ld" :
 		    "a whole number from %ld to %ld", settings[i].min, settings[i].max);
-		form = range;
-	} else while (!bad && (kinds[settings[i].kind].list ? next_item(&list, &item) : !good)) {
-		snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
-		good = item.len < sizeof(text) && kinds[settings[i].kind].valid(text);
-		bad = !good;
+		break;
+	case USER:
+		good = getpwnam(text) != NULL;
+		form = "a user of this system";
+		break;
+	case WORD:
+		good = good && strpbrk(text, " .") == NULL && item.len <= 256;
+		form = "a name: no blank, no dot, 64 characters at most";
+		break;
+	case LINE:
+		good = good && strstr(text, " #") == NULL && *text != '#';
+		break;
+	case SECRET:
+		return NULL;
 	}
-	if (good)
-		return 0;
-	snprintf(why, cap, "%s: %s: \"%.100s\" is not %s%s", source, settings[i].name, text, form,
-	    strstr(value, " #") || strstr(value, "\t#") ? "; a comment needs a line of its own" : "");
-	return -1;
+	return good && item.len < sizeof(text) ? NULL : form;
 }
 
 /*
@@ -2355,14 +2361,32 @@ config_check(int i, const char *value, const char *source, char *why, size_t cap
 static int
 config_set(struct config *c, int i, const char *value, const char *source, char *why, size_t cap)
 {
+	enum kind kind = settings[i].kind;
+	const char *list, *wrong = NULL;
+	struct mime_span item;
 	uint64_t n = 0;
 
+	if (kind == DOMAINS || kind == DOMAIN)
+		value = to_ascii(value, strlen(value));
+	item = (struct mime_span){ list = value, strlen(value) };
+	if (kind <= SERVERS)
+		next_item(&list, &item);
 	if (*value == '\0' && !(i >= MYSQL_HOST && i <= MYSQL_DB))
 		value = settings[i].value;
-	if (*value != '\0' && value != settings[i].value && settings[i].kind != SECRET &&
-	    config_check(i, value, source, why, cap) == -1)
+	else if (*value != '\0' && value != settings[i].value)
+		do
+			wrong = config_wrong(i, item);
+		while (wrong == NULL && kind <= SERVERS && next_item(&list, &item));
+	if (wrong != NULL) {
+		snprintf(why, cap, "%s: %s: \"%.*s\" is not %s%s", source, settings[i].name,
+		    item.len < 100 ? (int)item.len : 100, item.ptr, wrong, strchr(value, '#') ?
+		    "; a comment needs a line of its own" : "");
 		return -1;
-	if (settings[i].kind == NUMBER && *value != '\0')
+	}
+	if (kind == SECRET && strstr(value, " #"))
+		config_warn("%s: %s: \" #\" is part of it; a comment needs a line of its own", source,
+		    settings[i].name);
+	if (kind == NUMBER)
 		(void)parse_number(value, &n);
 	free(c->text[i]);
 	free(c->source[i]);
@@ -2402,7 +2426,7 @@ config_line(struct config *c, char *line, const char *source, char *why, size_t 
 	if (i == NAMES) {
 		snprintf(why, cap, "%s: \"%.100s\" %s%s", source, name, value ?
 		    "is no setting; smtpd(8) lists them" : "is not of the form NAME=value",
-		    config_file ? "" : " (OpenSMTPD has a file of this name too; -c names another)");
+		    config_file ? "" : " (OpenSMTPD has a file of this name too: -c names another)");
 		return -1;
 	}
 	value = trim(value);
@@ -2412,7 +2436,7 @@ config_line(struct config *c, char *line, const char *source, char *why, size_t 
 		value++;
 	}
 	if (strcmp(c->source[i], "default") != 0)
-		config_warn(c, "%s: %s is set again: this counts, %s does not", source, name,
+		config_warn("%s: %s is set again: this counts, %s does not", source, name,
 		    c->source[i]);
 	return config_set(c, i, value, source, why, cap);
 }
@@ -2445,7 +2469,7 @@ config_read(struct config *c, const char *path, char *why, size_t cap)
 		status = -1;
 	}
 	if (*c->text[MYSQL_PASS] && fstat(fileno(f), &st) == 0 && (st.st_mode & S_IROTH))
-		config_warn(c, "%s: every user can read MYSQL_PASS in it: chmod 600", path);
+		config_warn("%s: every user can read MYSQL_PASS in it: chmod 600", path);
 	free(line);
 	fclose(f);
 	return status;
@@ -2497,7 +2521,7 @@ config_finish(struct config *c, char *why, size_t cap)
 	if (c->num[GSMTP_WORKERS] < need)
 		config_number(c, GSMTP_WORKERS, need, "raised for MAX_SMTP_CLIENTS");
 	if (c->num[GSMTP_MAX_SIZE] > c->num[GSMTP_MAX_MEMORY])
-		config_warn(c, "GSMTP_MAX_SIZE=%s is more than GSMTP_MAX_MEMORY=%s: larger mail "
+		config_warn("GSMTP_MAX_SIZE=%s is more than GSMTP_MAX_MEMORY=%s: larger mail "
 		    "gets 452", c->text[GSMTP_MAX_SIZE], c->text[GSMTP_MAX_MEMORY]);
 	return 0;
 }
@@ -2514,13 +2538,12 @@ config_load(struct config *c, char *why, size_t cap)
 		config_set(c, i, settings[i].value, "default", why, cap);
 	if (config_read(c, config_file ? config_file : "/etc/smtpd.conf", why, cap) == -1)
 		goto fail;
-	for (i = 0; i < NAMES; i++)
-		if ((value = getenv(settings[i].name)) != NULL &&
-		    config_set(c, i, value, "environment", why, cap) == -1)
+	for (i = 0; i < 2 * NAMES; i++) {
+		value = i < NAMES ? getenv(settings[i].name) : cli[i - NAMES];
+		if (value != NULL && config_set(c, i % NAMES, value, i < NAMES ? "environment" :
+		    "command line", why, cap) == -1)
 			goto fail;
-	for (i = 0; i < NAMES; i++)
-		if (cli[i] && config_set(c, i, cli[i], "command line", why, cap) == -1)
-			goto fail;
+	}
 	if (config_finish(c, why, cap) == 0)
 		return 0;
 fail:
@@ -2528,30 +2551,15 @@ fail:
 	return -1;
 }
 
-/* Tells in the log, or to -t, what is doubtful. */
-static void
-config_warnings(const struct config *c)
-{
-	const char *p = c->warnings.ptr;
-
-	for (; p && p < c->warnings.ptr + c->warnings.len; p += strlen(p) + 1)
-		if (testing)
-			printf("# warning: %s\n", p);
-		else
-			log_line(0, "warning %s", p);
-}
-
 /* As a file for -c, but for the password. */
 static void
 config_print(void)
 {
-	const char *quote;
 	int i;
 
 	for (i = 0; i < NAMES; i++) {
-		const char *value = conf.text[i], *last = value + strlen(value) - (*value != '\0');
+		const char *value = conf.text[i], *quote = strpbrk(value, " \"'") ? "\"" : "";
 
-		quote = *value && (strchr(" \"'", *value) || *last == ' ') ? "\"" : "";
 		if (settings[i].kind == SECRET && *value)
 			printf("# %s: set, not shown\n#%s=\n", conf.source[i], settings[i].name);
 		else
@@ -2559,7 +2567,6 @@ config_print(void)
 			    quote);
 	}
 	printf("# port %s where GSMTP_LISTEN names none (-p)\n", port);
-	config_warnings(&conf);
 }
 
 /* ---- listeners ---- */
@@ -2683,7 +2690,7 @@ listen_all(const struct config *c, struct listeners *to, char *why, size_t cap)
 	to->n = 0;
 	snprintf(why, cap, "GSMTP_LISTEN names no address");
 	while (error == 0 && next_item(&list, &item)) {
-		(void)listen_parse(item, text, sizeof(text), &host, &service);
+		(void)host_parse(item, text, sizeof(text), &host, &service);
 		if (strcmp(host, "*") != 0)
 			error = listen_add(to, host, service, why, cap);
 		else if ((v6 = listen_add(to, "::", service, why, cap)) == -1 ||
@@ -2969,7 +2976,6 @@ reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t 
 	conf = c;
 	*pw = user;
 	raise_descriptors();
-	config_warnings(&conf);
 	log_line(0, "reload workers=%ld tls=%s", conf.num[GSMTP_WORKERS], *tls ? tls : "-");
 	current = generation_start(argv, pipe_fd, unblocked, pw);
 	signal_children(SIGHUP, current);
@@ -3114,7 +3120,7 @@ main(int argc, char **argv)
 	port = copy(port);
 	for (i = 0; i < NAMES; i++)
 		cli[i] = copy(cli[i]);
-	if (parse_number(port, &n) == -1 || n > 65535)
+	if (parse_number(port, &n) == -1 || n < 1 || n > 65535)
 		die("-p %s: not a port", port);
 	if (config_load(&conf, why, sizeof(why)) == -1 || find_user(&conf, &pw, why, sizeof(why)) == -1)
 		die("%s", why);
@@ -3142,7 +3148,6 @@ main(int argc, char **argv)
 		printf("# database: %s\n# ok\n", why);
 		return 0;
 	}
-	config_warnings(&conf);
 
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGTERM);

@@ -82,7 +82,7 @@ DOMAINS = ["example.org # mine", "a.org b.org", "a;b", "me@a.org", "@a.org", ".a
            ",", " , ", "a.org,b.org c.org", "x" * 64 + ".org", "a." * 127 + "org", "a.org/", "<a.org>",
            "\"a.org\",\"b.org\"", "'a.org", "a.org|b.org", "a.org\\", "192.0.2.1", "a.org\tb.org",
            "b\x01.org", b"\xff.org", b"b\xc3.org", "(a.org)", "$DOMAIN", "${DOMAIN}", "a.org, b@c.org",
-           "[192.0.2.1", "all domains"]
+           "[192.0.2.1", "all domains", "a.org\u00a0", "a\u200b.org", "b\u00fccher .org", "me@b\u00fccher.org"]
 DOMAIN = ["@x.org", "x.org y.org", "x.org,y.org", "*.x.org", "*", "x..org", "user@x.org", "x.org #x"]
 HOSTS = ["mx example", "mx.example.org.", "http://mx", "mx:25", "-mx", "m\u00fcx.example", "mx,my",
          "x" * 64, "mx/1", "mx # the first"]
@@ -101,7 +101,7 @@ NUMBERS = ["10M", "10 MB", "1e6", "0x10", "-1", "+5", "5.0", "5,000", "5_000", "
 SWITCHES = ["yes", "no", "true", "on", "2", "-1", "0 # off", "01x"]
 WORDS = ["new mail", "new_mail # the table", "mail.new_mail", "x" * 300, "a\x01b"]
 
-KINDS = [("GM_ALLOWED_HOSTS", DOMAINS, "example.org"), ("GM_PRIMARY_MAIL_HOST", DOMAIN, "domain"),
+KINDS = [("GM_ALLOWED_HOSTS", DOMAINS, "example.org"), ("GM_PRIMARY_MAIL_HOST", DOMAIN, "host name"),
          ("GSMTP_HOST_NAME", HOSTS, "host name"), ("GSMTP_LISTEN", LISTENERS, "192.0.2.1"),
          ("GSMTP_PROXY_FROM", NETWORKS, "192.0.2.0/24"), ("MYSQL_HOST", SERVERS, "localhost"),
          ("GSMTP_CHECK_HEADER", SWITCHES, "0 or 1"), ("GSMTP_VERBOSE", SWITCHES, "0 or 1"),
@@ -131,6 +131,82 @@ def values(db):
             ok(what + " is one short line", len(last) < 400, last)
             if isinstance(value, str) and " #" in value:
                 ok(what + ": comments", "a comment needs a line of its own" in last, last)
+
+
+RIGHT = [
+    ("GM_ALLOWED_HOSTS", ["example.org", "EXAMPLE.org,*.example.org", "*", "*.org", " a.org , b.org ", "a.org,,b.org,",
+                          "localhost", "x", "_x.a-b.org", "3com.com", "a.b1", "[192.0.2.1]",
+                          "[IPv6:2001:db8::1]", "x" * 63 + ".org", "b\u00fccher.example",
+                          "*.\u65e5\u672c.jp", "\u043f\u0440\u0438\u043c\u0435\u0440", "xn--bcher-kva.example",
+                          '"a.org,b.org"', "'a.org'"]),
+    ("GM_PRIMARY_MAIL_HOST", ["", "x.org", "b\u00fccher.example"]),
+    ("GSMTP_HOST_NAME", ["", "mx", "mx.example.org", "my_host", "[192.0.2.1]"]),
+    ("GSMTP_LISTEN", ["", "*:%d", "127.0.0.1:%d", "127.0.0.1:%d,127.0.0.2:%d", "127.0.0.1:%d,127.0.0.1:%d",
+                      "[::1]:%d", " 127.0.0.1:%d , ", "[127.0.0.1]:%d", "0.0.0.0:%d"]),
+    ("GSMTP_PROXY_FROM", ["", "192.0.2.1", "192.0.2.0/24,2001:db8::/32", "::1", "0.0.0.0/0", "10.1.2.3/8"]),
+    ("GSMTP_MAX_SIZE", ["", "1024", "1073741824", "0010485760"]),
+    ("GSMTP_CHECK_HEADER", ["", "0", "1"]), ("GSMTP_VERBOSE", ["", "0"]),
+    ("GSMTP_USER", ["", "nobody"]), ("GM_MAIL_TABLE", ["", "new_mail"]),
+    ("GSMTP_WORKERS", ["", "3"]), ("GSMTP_LOG_FILE", ["", "a log#1.txt"]), ("MYSQL_PASS", [""])]
+
+
+@test
+def right(db):
+    """What must start does, and -t says so."""
+    for name, values in RIGHT:
+        for value in values:
+            where = port()
+            text = basis(db) + "GM_ALLOWED_HOSTS=x.org\nGSMTP_WORKERS=1\n"
+            text = re.sub("(?m)^%s=.*\n" % name, "", text)
+            write(text + "%s=%s\n" % (name, value.replace("%d", str(where))))
+            status, said = run("-t", "-c", FILE, "-p", str(where))
+            ok("%s=%s: ok" % (name, value), status == 0 and said.endswith("\n# ok\n"), (status, said[-300:]))
+
+
+@test
+def empty_is_the_default(db):
+    """As an environment makes of variables that are not set."""
+    write(basis(db) + "GM_ALLOWED_HOSTS=x.org\n")
+    said = run("-t", "-c", FILE)[1]
+    names = [n for n in re.findall("(?m)^([A-Z_]+)=", said) if not n.startswith(("MYSQL_", "GM_ALLOWED",
+                                                                             "GSMTP_LISTEN"))]
+    ok("-t prints the names", len(names) > 15, names)
+    for how in "file", "environment":
+        empty = "".join(n + "=\n" for n in names)
+        write(basis(db).replace("GSMTP_WORKERS=1\n", "") + "GM_ALLOWED_HOSTS=x.org\n"
+              + (empty if how == "file" else ""))
+        status, now = run("-t", "-c", FILE, env={n: "" for n in names} if how != "file" else {})
+        same(how + ": status", status, 0)
+        values = dict(re.findall("(?m)^([A-Z_]+)=(.*)", now))
+        for name, value in (("GSMTP_MAX_SIZE", "10485760"), ("GSMTP_CHECK_HEADER", "1"),
+                            ("GM_MAIL_TABLE", "new_mail"), ("GSMTP_USER", "nobody"),
+                            ("GSMTP_TIMEOUT", "300"), ("GSMTP_MAX_CLIENTS_PER_IP", "500")):
+            same("%s: %s" % (how, name), values.get(name), value)
+    status, said = run("-t", "-c", FILE, env={"GM_ALLOWED_HOSTS": ""})
+    ok("but GM_ALLOWED_HOSTS must be set", status == 1 and "GM_ALLOWED_HOSTS is not set" in said, said)
+
+
+@test
+def international_domains(db):
+    """Written in UTF-8 or as DNS has it, addressed in UTF-8 or as DNS has it: all the same."""
+    for unicode in "b\u00fccher.example", "\u65e5\u672c\u8a9e.\u30c6\u30b9\u30c8.example", \
+            "\u043f\u0440\u0438\u043c\u0435\u0440.\u0440\u0444", "fa\u00df-x.example", \
+            "\U0001f600\U0001f600a.example", "\u0627\u0644\u0639\u0631\u0628\u064a\u0629":
+        ascii = ".".join(l if l.isascii() else "xn--" + l.encode("punycode").decode()
+                         for l in unicode.split("."))
+        for written in unicode, ascii, "*." + unicode:
+            server = Server(db, GM_ALLOWED_HOSTS="a.example, %s,z.example" % written)
+            c = session(server.port, "MAIL FROM:<> SMTPUTF8")
+            sub = "sub." if written[0] == "*" else ""
+            for domain in unicode, ascii, ascii.upper():
+                same("%s takes %s" % (written, sub + domain),
+                     c.command("RCPT TO:<a@%s>" % (sub + domain))[0], 250)
+            for domain in "x" + unicode, ascii + "x", "no." + ascii + ".example", \
+                    "b\u00fccher.example.org":
+                same("%s does not take %s" % (written, domain),
+                     c.command("RCPT TO:<a@%s>" % domain)[0], 550)
+            c.close()
+            server.stop()
 
 
 def main():
