@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import select
 import shutil
 import signal
 import smtplib
@@ -19,8 +20,8 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Client, Database, Server, done, listening, ok, port, same,
-                  session, start, stop, wait)
+from live import (BINARY, DIR, ROOT, Client, Database, Server, Stopwatch, done, listening, ok, port,
+                  same, session, start, stop, wait)
 
 SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))    # under valgrind everything takes longer
 tests = []
@@ -69,7 +70,7 @@ def gone(pids, seconds=5):
 
 def run(*argv, stdin=b"", seconds=60, **more):
     r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       timeout=seconds * SLOW, **more)
+                       timeout=10 * seconds * SLOW, **more)
     return r.returncode, r.stdout.decode("utf-8", "replace")
 
 
@@ -308,20 +309,23 @@ def timeouts(db):
     server = Server(db, GSMTP_TIMEOUT="2")
     mute, slow, idle = Client(server.port), Client(server.port), session(server.port)
     data = session(server.port, "MAIL FROM:<a@b.example>", "RCPT TO:<b@test.example>", "DATA")
-    began = time.monotonic()
+    watch = Stopwatch()
     for _ in range(8):          # an octet now and then is no command
-        slow.send(b"N")
-        time.sleep(0.3)
+        if not select.select([slow.sock], [], [], 0.3)[0]:
+            slow.send(b"N")
     for what, c in ("mute", mute), ("a trickle", slow), ("idle", idle), ("DATA", data):
         code, text = c.reply()
         ok(what + ": 421 4.4.2", code == 421 and text.startswith("4.4.2"), (code, text))
         ok(what + ": closed", c.ended())
-    took = time.monotonic() - began
-    ok("in time", took < 6, took)
+    ok("in time", watch.took() < 6, watch.took())
     alive = session(server.port)
     for _ in range(4):          # commands in time are no time-out
+        watch = Stopwatch()
         time.sleep(0.9)
-        same("NOOP", alive.command("NOOP")[0], 250)
+        late = watch.all() > 1.5        # a machine so busy that it was not in time
+        if alive.command("NOOP")[0] != 250:
+            ok("NOOP", late)
+            alive = session(server.port)
     server.stop()
     same("nothing stored", numbers(db), 0)
 
@@ -335,9 +339,11 @@ def too_many_connections(db):
     ok("not a fifth", refused.banner[0] == 421 and refused.banner[1].startswith("4.7.0")
        and refused.ended(), refused.banner)
     refused.close()
-    time.sleep(0.2 * SLOW)      # for the server to see it
-    second = [Client(server.port, source="127.0.0.3") for _ in range(4)]
-    same("four from another", [c.banner[0] for c in second], [220] * 4)
+    second = []
+    for _ in range(4):          # the server may not have seen yet that the one refused has gone
+        c = wait(lambda: (lambda c: c.banner[0] == 220 and c)(Client(server.port, source="127.0.0.3")))
+        ok("four from another", c)
+        second.append(c)
     late = Client(server.port, source="127.0.0.4", timeout=1)
     ok("a ninth: 421, or it waits", late.banner[0] in (0, 421), late.banner)
     late.close()
@@ -362,12 +368,13 @@ def deliver_once(server, **more):
 @test
 def ten_seconds_when_nearly_full(db):
     server = Server(db, MAX_SMTP_CLIENTS="8", GSMTP_MAX_CLIENTS_PER_IP="8")
-    held = [session(server.port, timeout=30) for _ in range(7)]
-    began = time.monotonic()
+    first = Stopwatch()
+    held = [session(server.port, timeout=300) for _ in range(7)]
+    watch = Stopwatch()
     code, text = held[0].reply()
-    took = time.monotonic() - began
+    took = first.all(), watch.took()
     ok("7 of 8 in use: 421 4.4.2 after ten seconds, not 300",
-       code == 421 and text.startswith("4.4.2") and 9 < took < 15, (code, text, took))
+       code == 421 and text.startswith("4.4.2") and 9 < took[0] and took[1] < 15, (code, text, took))
     for c in held:
         c.close()
     server.stop()
@@ -405,9 +412,9 @@ def others_never_wait(db):
             deaf.sock.send(b"HELP\r\n" * 1000)
     except BlockingIOError:
         pass
-    began = time.monotonic()
+    watch = Stopwatch()
     same("a third is served", deliver_once(server), 250)
-    ok("at once", time.monotonic() - began < 1 * SLOW, time.monotonic() - began)
+    ok("at once", watch.took() < 1 * SLOW, watch.took())
     half.close()
     deaf.close()
     server.stop()
@@ -432,7 +439,7 @@ def options(db, *argv, config=(), env=None, cwd=DIR, drop=()):
               env=environment, cwd=cwd)
     out = os.path.join(DIR, "out")
     try:
-        status = p.wait(15 * SLOW)
+        status = p.wait(150 * SLOW)
     except subprocess.TimeoutExpired:
         status = "still running"
         stop(p)
@@ -639,9 +646,9 @@ def term_loses_nothing(db):
     for t in threads:
         t.start()
     wait(lambda: len(acknowledged) > 100, 20)
-    began = time.monotonic()
+    watch = Stopwatch()
     server.stop()
-    ok("within 15 s", time.monotonic() - began < 15, time.monotonic() - began)
+    ok("within 15 s", watch.took() < 15, watch.took())
     for t in threads:
         t.join()
     code, text = idle.reply()
@@ -714,7 +721,7 @@ def hup_under_load(db):
         server.hup()
         time.sleep(0.3)
     try:
-        same("not one connection refused or cut", p.wait(60 * SLOW), 0)
+        same("not one connection refused or cut", p.wait(600 * SLOW), 0)
     except subprocess.TimeoutExpired:
         ok("smtp-source ends", False)
     same("3000 mails, 3000 rows", numbers(db), 3000)

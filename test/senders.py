@@ -18,7 +18,7 @@ ROOT = os.path.join(KEPT, "root")
 FROM = "sender@client.example"
 
 
-def run(argv, stdin=b"", seconds=300, **more):
+def run(argv, stdin=b"", seconds=1800, **more):
     """Octets printed; RuntimeError where it fails."""
     r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                        timeout=seconds, **more)
