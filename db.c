@@ -35,10 +35,6 @@
 
 #define BATCH_ROWS 32			/* rows of a statement: more would not be cheaper */
 #define BATCH_BYTES ((size_t)1 << 20)	/* octets of it, where it has more than one mail */
-#define WORTH_MAILS 10			/* so many need not wait for others that are coming, */
-#define WORTH_BYTES ((size_t)1 << 18)	/* nor so many octets, */
-#define WORTH_MS 3			/* and none for longer */
-#define KEEP_BYTES (2 * BATCH_BYTES)	/* a buffer grown past it is freed */
 #define PACKET_MIN ((size_t)1 << 20)	/* least max_allowed_packet, taken for granted */
 #define PACKET_MAX ((size_t)8 << 20)	/* largest piece of a mail sent in pieces, escaped */
 #define SLACK 1024			/* octets of a statement besides its rows, at most */
@@ -46,6 +42,8 @@
 #define CONNECT_MS 5000			/* one host, until it may be written to */
 #define FLIGHT_MS 10000			/* a statement's own time, however late its mails */
 #define STEADY_MS 10000			/* a connection this old was a good one */
+#define DB_READ 1
+#define DB_WRITE 2
 #define BACKOFF_MS 100			/* doubled for each round of all hosts, up to */
 #define BACKOFF_MAX 3000
 #define AGAIN_MS 200
@@ -66,15 +64,8 @@
 #define VALUES "VALUES "
 #define MARKS "(?,?,?,?,?,?,?,0,?,?,?),"
 
-/* What a mail's columns are in db_mail.field: those all rows share, then each row's own. */
-enum { F_DATE, F_FROM, F_SUBJECT, F_BODY, F_CHARSET, F_MAIL, F_TYPE, SHARED };
-enum { F_TO, F_HASH, F_RECIPIENT, OWN };
-
-/* The order of COLUMNS; OWN ones after SHARED. */
-static const int order[] = { F_DATE, F_FROM, SHARED + F_TO, F_SUBJECT, F_BODY, F_CHARSET, F_MAIL,
-    SHARED + F_HASH, F_TYPE, SHARED + F_RECIPIENT };
-
-#define PARAMS (sizeof(order) / sizeof(order[0]))
+#define PARAMS 10		/* columns that are written, but spam_score */
+#define HASH 7			/* which of them is hash: spam_score comes before it */
 
 enum state {
 	AWAY,			/* until retry_at */
@@ -125,8 +116,8 @@ struct db {
 	char setup[256];
 
 	struct db_mail *first, **end;	/* not yet answered, oldest first */
-	size_t mails, held;	/* of those; octets */
-	size_t sent, rows;
+	size_t mails;		/* how many */
+	size_t sent, rows, size;	/* in the statement at the server: mails, rows, octets */
 	size_t bad;		/* among the first `bad` mails at least one is refused */
 	enum part part;		/* of a large mail: what is sent next */
 	size_t at_octet;	/* ... from where on */
@@ -140,8 +131,6 @@ struct db {
 	struct db_mail *done, **done_end;
 	unsigned long statements;
 
-	time_t date;
-	char date_text[24];
 	enum call trouble;	/* told of, so that its end is told too */
 	size_t was;		/* the host connected to before */
 	int news_new;
@@ -272,96 +261,53 @@ cut(struct db_text t, size_t n, int bytes)
 	return i;
 }
 
-static void
-set_date(struct db *db, time_t t)
+/* What a mail takes in a statement that does not escape; twice as much in one that does. */
+static uint64_t
+wire_size(const struct db_columns *c)
 {
-	struct tm tm;
+	uint64_t shared = c->from.len + c->subject.len + c->body.len + c->charset.len +
+	    c->content_type.len + (uint64_t)c->mail.len + ROW_SLACK, size = 0;
+	size_t i;
 
-	if (t == db->date && db->date_text[0])
-		return;
-	db->date = t;
-	if (gmtime_r(&t, &tm) == NULL || tm.tm_year < 70 || tm.tm_year > 8000 ||
-	    strftime(db->date_text, sizeof(db->date_text), "%Y-%m-%d %H:%M:%S", &tm) == 0)
-		strcpy(db->date_text, "1970-01-01 00:00:00");
-}
-
-/* A column into a mail's block; where the next one goes. */
-static char *
-keep(struct db_text *to, char *d, const char *ptr, size_t n)
-{
-	to->ptr = memcpy(d, ptr, n);
-	to->len = n;
-	return d + n;
+	for (i = 0; i < c->rows; i++)
+		size += shared + c->row[i].to.len + c->row[i].hash.len + c->row[i].recipient.len;
+	return size;
 }
 
 enum db_status
-db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
+db_add(struct db *db, struct db_mail *m)
 {
-	size_t max = db_max_mail(db), n, i;
-	struct db_text *f;
-	char *d;
+	struct db_columns *c = &m->col;
+	struct tm tm;
+	size_t i;
 
 	db->now = clock_ms();
 	if (c->rows == 0 || db->hopeless || (db->state < IDLE &&
 	    db->now - db->away_since > db->conf.timeout * 1000LL))
 		return DB_LOST;
-	if (c->mail.len > max)
+	if (c->mail.len > db_max_mail(db))
 		return DB_TOO_BIG;
-	n = (SHARED + OWN * c->rows) * sizeof(*f) + sizeof(db->date_text) + c->from.len +
-	    c->subject.len + c->body.len + c->charset.len + c->mail.len + c->content_type.len;
-	for (i = 0; i < c->rows; i++)
-		n += c->row[i].to.len + HASH_CHARS + c->row[i].recipient.len;
-	if ((f = malloc(n)) == NULL)
-		return DB_LOST;
-	set_date(db, c->date);
-	d = keep(&f[F_DATE], (char *)&f[SHARED + OWN * c->rows], db->date_text,
-	    strlen(db->date_text));
-	d = keep(&f[F_FROM], d, c->from.ptr, cut(c->from, ADDRESS_CHARS, 0));
-	d = keep(&f[F_SUBJECT], d, c->subject.ptr, cut(c->subject, SUBJECT_BYTES, 1));
-	d = keep(&f[F_BODY], d, c->body.ptr, cut(c->body, max < BODY_BYTES ? max : BODY_BYTES, 1));
-	d = keep(&f[F_CHARSET], d, c->charset.ptr, cut(c->charset, CHARSET_CHARS, 0));
-	d = keep(&f[F_MAIL], d, c->mail.ptr, c->mail.len);
-	d = keep(&f[F_TYPE], d, c->content_type.ptr, cut(c->content_type, TYPE_CHARS, 0));
-	m->field = f;
-	for (f += SHARED, i = 0; i < c->rows; i++, f += OWN) {
-		d = keep(&f[F_TO], d, c->row[i].to.ptr, cut(c->row[i].to, ADDRESS_CHARS, 0));
-		keep(&f[F_HASH], d, c->row[i].hash.ptr, cut(c->row[i].hash, HASH_CHARS, 0));
-		d += HASH_CHARS;
-		d = keep(&f[F_RECIPIENT], d, c->row[i].recipient.ptr,
-		    cut(c->row[i].recipient, ADDRESS_CHARS, 0));
+	if (gmtime_r(&c->date, &tm) == NULL || tm.tm_year < 70 || tm.tm_year > 8000 ||
+	    strftime(m->date, sizeof(m->date), "%Y-%m-%d %H:%M:%S", &tm) == 0)
+		strcpy(m->date, "1970-01-01 00:00:00");
+	c->from.len = cut(c->from, ADDRESS_CHARS, 0);
+	c->subject.len = cut(c->subject, SUBJECT_BYTES, 1);
+	c->body.len = cut(c->body, db_max_mail(db) < BODY_BYTES ? db_max_mail(db) : BODY_BYTES, 1);
+	c->charset.len = cut(c->charset, CHARSET_CHARS, 0);
+	c->content_type.len = cut(c->content_type, TYPE_CHARS, 0);
+	for (i = 0; i < c->rows; i++) {
+		c->row[i].to.len = cut(c->row[i].to, ADDRESS_CHARS, 0);
+		c->row[i].hash.len = cut(c->row[i].hash, HASH_CHARS, 0);
+		c->row[i].recipient.len = cut(c->row[i].recipient, ADDRESS_CHARS, 0);
 	}
-	m->rows = c->rows;
-	m->size = n;
+	m->size = wire_size(c);
 	m->status = DB_PENDING;
 	m->deadline = db->now + db->conf.timeout * 1000LL;
 	m->next = NULL;
 	*db->end = m;
 	db->end = &m->next;
 	db->mails++;
-	db->held += n;
 	return DB_PENDING;
-}
-
-/* The next row of a large mail that has no hash yet gets it; 0: there is none. */
-static int
-hash_next(struct db *db)
-{
-	const struct db_text *f = db->first ? db->first->field : NULL;
-	struct db_text *own, of[4];
-	size_t i;
-
-	for (i = 0; f && i < db->first->rows; i++) {
-		own = &db->first->field[SHARED + OWN * i];
-		if (own[F_HASH].len == 0) {
-			of[0] = own[F_TO], of[1] = f[F_FROM], of[2] = f[F_SUBJECT], of[3] = f[F_BODY];
-			db->conf.hash(of, (char *)own[F_HASH].ptr);
-			own[F_HASH].len = HASH_CHARS;
-			if (i == 0)
-				memcpy(db->first->hash, own[F_HASH].ptr, HASH_CHARS);
-			return 1;
-		}
-	}
-	return 0;
 }
 
 /* Some of a large mail is at the server. */
@@ -390,8 +336,6 @@ settle(struct db *db, size_t n, enum db_status status)
 		m = db->first;
 		if ((db->first = m->next) == NULL)
 			db->end = &db->first;
-		db->held -= m->size;
-		free(m->field);
 		m->next = NULL;
 		m->status = status;
 		*db->done_end = m;
@@ -458,48 +402,44 @@ text_reserve(struct db *db, size_t n)
 	return db->text ? 0 : -1;
 }
 
-/* What a mail takes in a statement that does not escape; twice as much in one that does. */
-static size_t
-wire_size(const struct db_mail *m)
-{
-	return m->rows * (m->size + ROW_SLACK);
-}
-
 /* Too large for one statement, or for one row a recipient. */
 static int
 is_large(const struct db *db, const struct db_mail *m)
 {
-	size_t n = wire_size(m);
-
-	return m->rows > BATCH_ROWS || (m->rows > 1 && n > BATCH_BYTES) ||
-	    n > db->packet / 2 - SLACK;
+	return m->col.rows > BATCH_ROWS || (m->col.rows > 1 && m->size > BATCH_BYTES) ||
+	    m->size > db->packet / 2 - SLACK;
 }
 
-static const struct db_text *
-field(const struct db_mail *m, size_t row, size_t column)
+/* The columns of a row in the order of COLUMNS, but spam_score. */
+static void
+row_of(const struct db_mail *m, size_t row, struct db_text f[PARAMS])
 {
-	int i = order[column];
+	const struct db_columns *c = &m->col;
+	const struct db_row *r = &c->row[row];
 
-	return &m->field[i < SHARED ? (size_t)i : (size_t)i + OWN * row];
+	f[0] = (struct db_text){ m->date, strlen(m->date) };
+	f[1] = c->from, f[2] = r->to, f[3] = c->subject, f[4] = c->body, f[5] = c->charset;
+	f[6] = c->mail, f[HASH] = r->hash, f[8] = c->content_type, f[9] = r->recipient;
 }
 
 /* The rows of the first mails as text; its length, or 0 where there is no memory. */
 static size_t
-text_rows(struct db *db, size_t mails, size_t size)
+text_rows(struct db *db, size_t mails)
 {
 	struct db_mail *m = db->first;
+	struct db_text f[PARAMS];
 	size_t i, k;
 	char *d;
 
-	if (text_reserve(db, 2 * size + SLACK) == -1)
+	if (text_reserve(db, 2 * db->size + SLACK) == -1)
 		return 0;
 	d = put(db->text, db->insert);
 	for (; mails > 0; mails--, m = m->next)
-		for (i = 0; i < m->rows; i++) {
+		for (i = 0; i < m->col.rows; i++) {
+			row_of(m, i, f);
 			*d++ = '(';
 			for (k = 0; k < PARAMS; k++)
-				d = put_text(d, order[k] == SHARED + F_HASH ? ",0,'" : k ? ",'" : "'",
-				    field(m, i, k));
+				d = put_text(d, k == HASH ? ",0,'" : k ? ",'" : "'", &f[k]);
 			d = put(d, "),");
 		}
 	return (size_t)(d - db->text) - 1;
@@ -534,38 +474,36 @@ text_piece(struct db *db, const struct db_text *t, const char *set, const char *
 static size_t
 text_large(struct db *db)
 {
-	const struct db_mail *m = db->first;
-	const struct db_text *f = m->field, *own = f + SHARED;
-	size_t i, n = SLACK + db->insert_len;
+	const struct db_columns *c = &db->first->col;
+	struct db_text date = { db->first->date, strlen(db->first->date) };
+	size_t i, n = 2 * SLACK + db->insert_len;
 	char *d;
 
 	if (db->part == P_MAIL)
-		return text_piece(db, &f[F_MAIL], "SET @m='", "SET @m=CONCAT(@m,'");
+		return text_piece(db, &c->mail, "SET @m='", "SET @m=CONCAT(@m,'");
 	if (db->part == P_BODY)
-		return text_piece(db, &f[F_BODY], "SET @b='", "SET @b=CONCAT(@b,'");
+		return text_piece(db, &c->body, "SET @b='", "SET @b=CONCAT(@b,'");
 	db->part = P_NONE;
-	for (i = 0; i < SHARED; i++)
-		n += i == F_MAIL || i == F_BODY ? 0 : 2 * f[i].len;
-	for (i = 0; i < OWN * m->rows; i++)
-		n += 2 * own[i].len + ROW_SLACK;
+	n += 2 * (c->from.len + c->subject.len + c->charset.len + c->content_type.len);
+	for (i = 0; i < c->rows; i++)
+		n += 2 * (c->row[i].to.len + c->row[i].hash.len + c->row[i].recipient.len) + ROW_SLACK;
 	if (text_reserve(db, n) == -1)
 		return 0;
 	n = db->insert_len - strlen(VALUES);
 	d = (char *)memcpy(db->text, db->insert, n) + n;
-	d = put_text(d, "SELECT '", &f[F_DATE]);
-	d = put_text(d, ",'", &f[F_FROM]);
-	d = put_text(d, ",v.t,'", &f[F_SUBJECT]);
-	d = put_text(d, ",@b,'", &f[F_CHARSET]);
-	d = put_text(d, ",@m,0,v.h,'", &f[F_TYPE]);
+	d = put_text(d, "SELECT '", &date);
+	d = put_text(d, ",'", &c->from);
+	d = put_text(d, ",v.t,'", &c->subject);
+	d = put_text(d, ",@b,'", &c->charset);
+	d = put_text(d, ",@m,0,v.h,'", &c->content_type);
 	d = put(d, ",v.r FROM (");
-	for (i = 0; i < m->rows; i++, own += OWN) {
-		d = put_text(d, i ? " UNION ALL SELECT '" : "SELECT '", &own[F_TO]);
-		d = put_text(d, i ? ",'" : " t,'", &own[F_HASH]);
-		d = put_text(d, i ? ",'" : " h,'", &own[F_RECIPIENT]);
+	for (i = 0; i < c->rows; i++) {
+		d = put_text(d, i ? " UNION ALL SELECT '" : "SELECT '", &c->row[i].to);
+		d = put_text(d, i ? ",'" : " t,'", &c->row[i].hash);
+		d = put_text(d, i ? ",'" : " h,'", &c->row[i].recipient);
 		d = put(d, i ? "" : " r");
 	}
-	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", f[F_MAIL].len,
-	    f[F_BODY].len);
+	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", c->mail.len, c->body.len);
 	return (size_t)(d - db->text);
 }
 
@@ -873,6 +811,7 @@ static int
 send_prepared(struct db *db, size_t mails)
 {
 	struct db_mail *m = db->first;
+	struct db_text f[PARAMS];
 	MYSQL_BIND *b = db->bind;
 	MYSQL_STMT **stmt = &db->stmt[db->rows];
 	size_t i, k;
@@ -891,15 +830,15 @@ send_prepared(struct db *db, size_t mails)
 		return 0;
 	}
 	for (; mails > 0; mails--, m = m->next)
-		for (i = 0; i < m->rows; i++)
+		for (i = 0; i < m->col.rows; i++) {
+			row_of(m, i, f);
 			for (k = 0; k < PARAMS; k++, b++) {
-				const struct db_text *t = field(m, i, k);
-
 				b->buffer_type = MYSQL_TYPE_STRING;
-				b->buffer = (void *)(uintptr_t)t->ptr;
-				b->buffer_length = (unsigned long)t->len;
+				b->buffer = (void *)(uintptr_t)f[k].ptr;
+				b->buffer_length = (unsigned long)f[k].len;
 				b->length = &b->buffer_length;
 			}
+		}
 	if (mysql_stmt_bind_param(*stmt, db->bind) != 0)
 		return -1;
 	call(db, EXECUTE);
@@ -920,7 +859,7 @@ static int
 send_next(struct db *db)
 {
 	struct db_mail *m = db->first;
-	size_t limit = db->packet / 2 - SLACK, size = 0, n, len;
+	size_t limit = db->packet / 2 - SLACK, n, len;
 
 	db->until = db->now + (db->conf.timeout * 1000LL < FLIGHT_MS ?
 	    db->conf.timeout * 1000LL : FLIGHT_MS);
@@ -931,14 +870,14 @@ send_next(struct db *db)
 	}
 	if (m == NULL || db->now < db->again_at)
 		return 0;
-	db->rows = 0;
+	db->rows = db->size = 0;
 	if (limit > BATCH_BYTES)
 		limit = BATCH_BYTES;
 	for (n = 0; m && n < (db->bad ? (db->bad + 1) / 2 : BATCH_ROWS) && !is_large(db, m); n++) {
-		if (n > 0 && (db->rows + m->rows > BATCH_ROWS || size + wire_size(m) > limit))
+		if (n > 0 && (db->rows + m->col.rows > BATCH_ROWS || db->size + m->size > limit))
 			break;
-		db->rows += m->rows;
-		size += wire_size(m);
+		db->rows += m->col.rows;
+		db->size += (size_t)m->size;
 		m = m->next;
 	}
 	db->state = STORING;
@@ -946,12 +885,12 @@ send_next(struct db *db)
 	if (db->until < db->first->deadline)
 		db->until = db->first->deadline;
 	if (n == 0)
-		db->rows = db->first->rows;
+		db->rows = db->first->col.rows;
 	else if (!db->plain && send_prepared(db, n) == 0)
 		return 1;
 	/* A mail that came when the server took more is too large to be made again. */
-	len = db->first->field[F_MAIL].len > db_max_mail(db) ? db->packet :
-	    n ? text_rows(db, n, size) : text_large(db);
+	len = db->first->col.mail.len > db_max_mail(db) ? db->packet :
+	    n ? text_rows(db, n) : text_large(db);
 	if (len == 0 || len >= db->packet) {
 		news(db, len ? 1153 : 2008, len ? "max_allowed_packet is smaller than a mail that "
 		    "waits" : "no memory for a statement", "");
@@ -1084,7 +1023,7 @@ finished(struct db *db)
 	default:
 		db->state = IDLE;
 	}
-	if (db->state == IDLE && db->text_cap > KEEP_BYTES) {
+	if (db->state == IDLE) {
 		free(db->text);
 		db->text = NULL;
 		db->text_cap = 0;
@@ -1107,30 +1046,31 @@ late(struct db *db)
 
 /* ---- what the caller's loop calls ---- */
 
-int
-db_fd(const struct db *db)
+/* What it waits for, DB_READ | DB_WRITE, and where; 0: for nothing. */
+static int
+waits_on(const struct db *db, int *fd)
 {
 #ifndef MARIADB_PACKAGE_VERSION_ID
 	if (db->state == CONNECTING)
-		return -1;
+		return 0;
 #endif
-	return descriptor(db);
+	if ((*fd = descriptor(db)) == -1)
+		return 0;
+	/* Idle: the server may hang up. */
+	return db->state == IDLE ? DB_READ : db->call != NONE && db->begun ? wants(db) : 0;
 }
 
-int
-db_wants(const struct db *db)
+void
+db_watch(const struct db *db, fd_set *r, fd_set *w, int *max)
 {
-	if (db->state == IDLE)
-		return DB_READ;		/* the server hangs up */
-	return db->call != NONE && db->begun ? wants(db) : 0;
-}
+	int fd, what = waits_on(db, &fd);
 
-/* The next statement is still small and young: mails that are coming may join it. */
-static int
-filling(const struct db *db)
-{
-	return db->first && db->mails < WORTH_MAILS && db->held < WORTH_BYTES && !db->bad &&
-	    !is_begun(db) && db->now < db->first->deadline - db->conf.timeout * 1000LL + WORTH_MS;
+	if (what & DB_READ)
+		FD_SET(fd, r);
+	if (what & DB_WRITE)
+		FD_SET(fd, w);
+	if (what && fd > *max)
+		*max = fd;
 }
 
 long
@@ -1145,7 +1085,7 @@ db_timeout(const struct db *db)
 	else if (db->state == IDLE && !db->clear && db->first == NULL)
 		return -1;
 	else if (db->state == IDLE)
-		at = filling(db) ? now + 1 : db->again_at;
+		at = db->again_at;
 	else if (!db->begun)
 		at = now;
 	else {
@@ -1158,13 +1098,12 @@ db_timeout(const struct db *db)
 	return at <= now ? 0 : at - now > INT_MAX ? INT_MAX : (long)(at - now);
 }
 
-void
-db_run(struct db *db, int ready)
+/* Goes on with what is ready, DB_*, and whatever is due. */
+static void
+run(struct db *db, int ready)
 {
-	int send = ready & DB_SEND;
-
 	db->now = clock_ms();
-	for (ready &= ~DB_SEND; ; ready = 0) {
+	for (;; ready = 0) {
 		while (db->state != STORING && db->first && db->first->deadline <= db->now)
 			settle(db, 1, DB_LOST);
 		if (db->state == AWAY) {
@@ -1175,9 +1114,7 @@ db_run(struct db *db, int ready)
 		} else if (db->state == IDLE) {
 			if (ready & DB_READ)	/* unasked: it hangs up */
 				lose(db, 0);
-			else if (!send && filling(db))
-				return;
-			else if (hash_next(db) || !send_next(db))
+			else if (!send_next(db))
 				return;
 		} else if (step(db, ready))
 			finished(db);
@@ -1186,6 +1123,15 @@ db_run(struct db *db, int ready)
 		else
 			late(db);
 	}
+}
+
+void
+db_run(struct db *db, const fd_set *r, const fd_set *w)
+{
+	int fd, what = waits_on(db, &fd);
+
+	run(db, r == NULL || what == 0 ? 0 : (FD_ISSET(fd, r) ? DB_READ : 0) |
+	    (FD_ISSET(fd, w) ? DB_WRITE : 0));
 }
 
 struct db_mail *
@@ -1201,7 +1147,7 @@ db_done(struct db *db)
 size_t
 db_held(const struct db *db)
 {
-	return db->held;
+	return db->text_cap + (db->call == EXECUTE ? db->size : 0);	/* the library makes a copy */
 }
 
 size_t
@@ -1296,13 +1242,9 @@ db_new(const struct db_config *conf)
 void
 db_free(struct db *db)
 {
-	struct db_mail *m;
-
 	if (db == NULL)
 		return;
 	hang_up(db);
-	for (m = db->first; m; m = m->next)
-		free(m->field);
 	free(db->text);
 	free(db->insert);
 	free(db->host);
@@ -1343,13 +1285,12 @@ static const struct column {
 static int
 wait_ready(struct db *db)
 {
-	int want = db_wants(db);
-	long ms = db_timeout(db);
 	struct pollfd p;
+	int want = waits_on(db, &p.fd);
+	long ms = db_timeout(db);
 
-	p.fd = db_fd(db);
 	p.events = (short)((want & DB_READ ? POLLIN : 0) | (want & DB_WRITE ? POLLOUT : 0));
-	if (poll(&p, p.fd != -1, ms < 0 ? 1000 : (int)ms) != 1)
+	if (poll(&p, want != 0, ms < 0 ? 1000 : (int)ms) != 1)
 		return 0;
 	return p.revents & (POLLERR | POLLHUP) ? want :
 	    (p.revents & POLLIN ? DB_READ : 0) | (p.revents & POLLOUT ? DB_WRITE : 0);
@@ -1509,7 +1450,7 @@ db_check(const struct db_config *conf, char *why, size_t cap)
 	}
 	db->may_wait = 1;
 	for (ready = 0; ; ready = wait_ready(db)) {
-		db_run(db, ready);
+		run(db, ready);
 		if (db->state == IDLE || (db->state == AWAY && db->attempts >= db->nhosts))
 			break;
 	}

@@ -53,6 +53,7 @@ enum {
 	LINE_MAX_IN = 2048,	/* a command with CRLF; RFC 5321 4.5.3.1.4 asks for 512 */
 	REPLY_MAX = 512,	/* a reply line with CRLF, 4.5.3.1.5 */
 	PATH_MAX_IN = 320,	/* local-part 64 + "@" + domain 255, 4.5.3.1.1 and .2; the columns' width */
+	HASH_LEN = 32,		/* MD5 in hexadecimal */
 	BODY_MAX = 16777215,	/* what a mediumtext holds */
 	SUBJECT_MAX = 65535,	/* what a text holds */
 	READ_MAX = 131072,	/* octets of a message taken from one client at once */
@@ -141,6 +142,7 @@ struct transaction {
 	struct buffer rcpt;		/* forward-paths, each with its NUL */
 	size_t rcpts;
 	struct buffer mail;		/* trace fields, then the message */
+	struct buffer columns;		/* what save_email() made of it: rows and their text */
 	size_t trace;			/* where the message starts */
 	uint64_t size;			/* octets of the message seen, stored or not */
 	int fail;			/* its first failure: what the end of data will answer */
@@ -613,8 +615,9 @@ memory_held(void)
 static void
 mail_free(struct session *s)
 {
-	held -= s->tx.mail.cap;
+	held -= s->tx.mail.cap + s->tx.columns.cap;
 	buf_free(&s->tx.mail);
+	buf_free(&s->tx.columns);
 }
 
 static void
@@ -673,6 +676,7 @@ mail_add(struct session *s, const char *p, size_t n)
 /* ---- MD5 (RFC 1321), which the table's hash column has always held ---- */
 
 struct md5 { uint32_t a[4]; uint64_t len; unsigned char block[64]; };
+#define MD5_START { { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476 }, 0, { 0 } }
 
 #define F(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
 #define G(b, c, d) ((c) ^ ((d) & ((b) ^ (c))))
@@ -738,24 +742,21 @@ md5_add(struct md5 *m, const char *ptr, size_t n)
 	memcpy(m->block, p, n);
 }
 
-/* The hash column: the MD5 of to, from, subject and body, one after the other. */
+/* The state in hexadecimal, once all has been added. */
 static void
-row_hash(const struct db_text of[4], char hex[32])
+md5_end(struct md5 *m, char hex[32])
 {
 	static const char pad[64] = { (char)0x80 }, digit[] = "0123456789abcdef";
-	struct md5 m = { { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476 }, 0, { 0 } };
-	uint64_t bits;
+	uint64_t bits = m->len * 8;
 	char len[8];
 	int i;
 
-	for (i = 0; i < 4; i++)
-		md5_add(&m, of[i].ptr, of[i].len);
-	for (bits = m.len * 8, i = 0; i < 8; i++)
+	for (i = 0; i < 8; i++)
 		len[i] = (char)(bits >> 8 * i & 255);
-	md5_add(&m, pad, 1 + (119 - m.len % 64) % 64);
-	md5_add(&m, len, 8);
+	md5_add(m, pad, 1 + (119 - m->len % 64) % 64);
+	md5_add(m, len, 8);
 	for (i = 0; i < 32; i++)
-		hex[i] = digit[m.a[i / 8] >> (8 * (i / 2 % 4) + (i % 2 ? 0 : 4)) & 15];
+		hex[i] = digit[m->a[i / 8] >> (8 * (i / 2 % 4) + (i % 2 ? 0 : 4)) & 15];
 }
 
 /* ---- storing ---- */
@@ -797,10 +798,13 @@ answer(struct session *s, enum db_status status)
 		[DB_STORED] = { 250, "stored" }, [DB_REFUSED] = { 554, "refused" },
 		[DB_LOST] = { 451, "deferred" }, [DB_TOO_BIG] = { 552, "refused" }
 	};
-	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], tls[96] = "-", *blank;
+	const struct db_row *row = s->tx.columns.ptr ? s->mail.col.row : NULL;
+	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], tls[96] = "-", hash[HASH_LEN + 1] = "-", *blank;
 	int code = s->tx.fail ? s->tx.fail : how[status].code;
 	const char *event = s->tx.fail == 0 ? how[status].event : code < 500 ? "deferred" : "refused";
 
+	if (row)
+		snprintf(hash, sizeof(hash), "%.*s", (int)row->hash.len, row->hash.ptr);
 	if (s->tls)
 		tls_describe(s->tls, tls, sizeof(tls));
 	if ((blank = strchr(tls, ' ')) != NULL)
@@ -812,14 +816,14 @@ answer(struct session *s, enum db_status status)
 	else
 		me->refused++;
 	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%llu wait=%lldms client=%s "
-	    "tls=%s code=%d", event, s->mail.hash[0] ? s->mail.hash : "-", log_value(s->tx.from, from),
+	    "tls=%s code=%d", event, hash, log_value(s->tx.from, from),
 	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
 	    (unsigned long long)s->tx.size, s->state == STORING ? clock_ms() - s->since : 0, s->peer,
 	    tls, code);
 	transaction_reset(s);
 	if (code == 250) {
 		s->errors = 0;
-		reply(s, 250, "2.0.0", "OK: queued as %s", s->mail.hash);
+		reply(s, 250, "2.0.0", "OK: queued as %s", hash);
 	} else
 		reply_failure(s, code);
 	s->since = now;
@@ -861,30 +865,70 @@ is_recipient_field(struct mime_span name)
 	return mime_is(name, "To") || mime_is(name, "Cc") || mime_is(name, "Bcc");
 }
 
+/* A text behind the ones before it; where the next one goes. */
+static char *
+copy_text(struct db_text *t, char *to, const char *ptr, size_t len)
+{
+	t->ptr = memcpy(to, ptr, len);
+	t->len = len;
+	return to + len;
+}
+
 /*
- * The columns of one recipient: "recipient" is the forward-path, "to" the same
- * or local-part@GM_PRIMARY_MAIL_HOST; "hash" is left to db.c where it would take
- * long for all. They are written at text, the next one's behind it.
+ * The columns of one recipient: "recipient" is the forward-path, "to" the same or
+ * local-part@GM_PRIMARY_MAIL_HOST; "hash" is the MD5 of body, from, subject and to:
+ * "to" comes last, so all recipients share the state of what is before it.
  */
 static char *
-make_row(struct db_row *row, const char *rcpt, const struct db_columns *col, char *text, int hashed)
+make_row(struct db_row *row, const char *rcpt, struct md5 before_to, char *text)
 {
 	const char *primary = conf.text[GM_PRIMARY_MAIL_HOST], *at = strrchr(rcpt, '@');
-	size_t len = strlen(rcpt), local = at ? (size_t)(at - rcpt) : len;
+	char *start = text, hex[HASH_LEN];
 
-	memcpy(text, rcpt, len);
-	row->to = row->recipient = (struct db_text){ text, len };
+	text = copy_text(&row->recipient, text, rcpt, strlen(rcpt));
+	row->to = row->recipient;
 	if (*primary) {
-		row->to.ptr = text + len;
-		row->to.len = local + (size_t)sprintf(text + len + local, "@%s", primary);
-		memcpy(text + len, rcpt, local);
-		len += row->to.len;
+		text = copy_text(&row->to, text, rcpt, at ? (size_t)(at - rcpt) : strlen(rcpt));
+		row->to.len += (size_t)sprintf(text, "@%s", primary);
+		text += strlen(text);
 	}
-	lower_all(text, len);
-	row->hash = (struct db_text){ text + len, hashed ? 32 : 0 };
-	if (hashed)
-		row_hash((struct db_text[4]){ row->to, col->from, col->subject, col->body }, text + len);
-	return text + len + row->hash.len;
+	lower_all(start, (size_t)(text - start));
+	md5_add(&before_to, row->to.ptr, row->to.len);
+	md5_end(&before_to, hex);
+	return copy_text(&row->hash, text, hex, sizeof(hex));
+}
+
+/* The columns into a block of the mail's own, which stays until it is answered; -1: no memory. */
+static int
+make_columns(struct session *s, struct db_columns *c)
+{
+	struct buffer *b = &s->tx.columns;
+	struct md5 hash = MD5_START;
+	const char *rcpt = s->tx.rcpt.ptr;
+	char *text;
+	size_t i, cap;
+
+	cap = s->tx.rcpts * (sizeof(*c->row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + HASH_LEN) +
+	    2 * s->tx.rcpt.len + c->from.len + c->subject.len + c->body.len + c->charset.len +
+	    c->content_type.len;
+	if (memory_held() + cap > (size_t)conf.num[GSMTP_MAX_MEMORY] ||
+	    (b->ptr = malloc(cap)) == NULL)
+		return -1;
+	held += b->cap = cap;
+	c->row = (struct db_row *)(void *)b->ptr;
+	c->rows = s->tx.rcpts;
+	text = b->ptr + c->rows * sizeof(*c->row);
+	text = copy_text(&c->from, text, c->from.ptr, c->from.len);
+	text = copy_text(&c->subject, text, c->subject.ptr, c->subject.len);
+	text = copy_text(&c->body, text, c->body.ptr, c->body.len);
+	text = copy_text(&c->charset, text, c->charset.ptr, c->charset.len);
+	text = copy_text(&c->content_type, text, c->content_type.ptr, c->content_type.len);
+	md5_add(&hash, c->body.ptr, c->body.len);
+	md5_add(&hash, c->from.ptr, c->from.len);
+	md5_add(&hash, c->subject.ptr, c->subject.len);
+	for (i = 0; i < c->rows; i++, rcpt += strlen(rcpt) + 1)
+		text = make_row(&c->row[i], rcpt, hash, text);
+	return 0;
 }
 
 /*
@@ -895,19 +939,17 @@ static void
 save_email(struct session *s)
 {
 	static char from[PATH_MAX_IN * 4 + 1], subject[SUBJECT_MAX + 1];
-	static struct buffer body, rows;
+	static struct buffer body;
 	const char *msg, *rcpt = s->tx.rcpt.ptr;
-	size_t len, cap, i;
+	size_t len, cap;
 	struct mime_span header, name, value, from_field = { "", 0 }, subject_field = { "", 0 };
 	struct mime_part part;
-	struct db_columns col;
-	struct db_row *row;
-	char *text;
+	struct db_columns *col = &s->mail.col;
 	int checked = !conf.num[GSMTP_CHECK_HEADER] || strchr(rcpt, '@') == NULL;
 	int have_from = 0, have_subject = 0;
 	enum db_status status = DB_LOST;
 
-	s->mail.hash[0] = '\0';
+	memset(col, 0, sizeof(*col));
 	s->since = now;
 	if (s->tx.fail)
 		goto answer;
@@ -929,30 +971,24 @@ save_email(struct session *s)
 	mime_body(msg, len, &part);
 	/* Nine octets of UTF-8 for one is the most that a charset's conversion makes (TSCII). */
 	cap = part.body.len < BODY_MAX / 9 ? part.body.len * 9 + 1 : BODY_MAX + 1;
-	if (scratch(&body, cap) == NULL || scratch(&rows, 2 * s->tx.rcpt.len + s->tx.rcpts *
-	    (sizeof(*row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + 40)) == NULL)
+	if (scratch(&body, cap) == NULL)
 		goto answer;
-	row = (struct db_row *)(void *)rows.ptr;
-	text = rows.ptr + s->tx.rcpts * sizeof(*row);
-	col.date = time(NULL);
-	col.from = (struct db_text){ from, extract_from_email(from_field, s->tx.from, from,
+	col->date = time(NULL);
+	col->from = (struct db_text){ from, extract_from_email(from_field, s->tx.from, from,
 	    sizeof(from)) };
-	col.subject = (struct db_text){ subject, mime_words(subject_field, subject,
+	col->subject = (struct db_text){ subject, mime_words(subject_field, subject,
 	    sizeof(subject)) };
-	col.body = (struct db_text){ body.ptr, mime_text(&part, body.ptr, cap) };
-	col.charset = (struct db_text){ part.charset, strlen(part.charset) };
-	col.content_type = (struct db_text){ part.type, strlen(part.type) };
-	col.mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
-	col.row = row;
-	col.rows = s->tx.rcpts;
-	for (i = 0; i < s->tx.rcpts; i++, rcpt += strlen(rcpt) + 1)
-		text = make_row(&row[i], rcpt, &col, text, (i + 1) * col.body.len < KEEP_MAX);
-	memcpy(s->mail.hash, row->hash.ptr, row->hash.len);
-	status = db_add(db, &s->mail, &col);
-answer:
-	mail_free(s);
+	col->body = (struct db_text){ body.ptr, mime_text(&part, body.ptr, cap) };
+	col->charset = (struct db_text){ part.charset, strlen(part.charset) };
+	col->content_type = (struct db_text){ part.type, strlen(part.type) };
+	col->mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
+	if (make_columns(s, col) == -1)
+		transaction_fail(s, 452);
+	else
+		status = db_add(db, &s->mail);
 	if (body.cap > KEEP_MAX)
 		buf_free(&body);
+answer:
 	if (status == DB_PENDING) {
 		s->state = STORING;
 		npending++;
@@ -1981,14 +2017,7 @@ wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *u
 			if (listeners.list[i].fd > max)
 				max = listeners.list[i].fd;
 		}
-	if ((i = db_fd(db)) != -1) {
-		if (db_wants(db) & DB_READ)
-			FD_SET(i, r);
-		if (db_wants(db) & DB_WRITE)
-			FD_SET(i, w);
-		if (i > max)
-			max = i;
-	}
+	db_watch(db, r, w, &max);
 	if ((nsessions > 0 || stopping) && (ms < 0 || ms > 1000))
 		ms = 1000;		/* the timeouts of sessions are looked at once a second */
 	if (stopping == 1)
@@ -2038,19 +2067,6 @@ serve(fd_set *r, fd_set *w, int n)
 		}
 }
 
-/* Is a session at work that may have a mail within a millisecond, to share a commit? */
-static int
-more_coming(void)
-{
-	int fd;
-
-	for (fd = top; fd >= 0; fd--)
-		if (sessions[fd] && sessions[fd]->state != STORING &&
-		    sessions[fd]->state != CLOSING && now - sessions[fd]->active <= 1)
-			return 1;
-	return 0;
-}
-
 /*
  * The loop. Told to drain (HUP), a worker takes no new connection and ends with
  * its last session; told to stop (TERM), or without its master, it ends as soon
@@ -2070,11 +2086,9 @@ worker_loop(int master, const sigset_t *unblocked)
 			for (i = 0; i < listeners.n; i++)
 				if (FD_ISSET(listeners.list[i].fd, &r))
 					accept_clients(listeners.list[i].fd);
-		fd = db_fd(db);
-		db_run(db, fd == -1 ? 0 : (FD_ISSET(fd, &r) ? DB_READ : 0) |
-		    (FD_ISSET(fd, &w) ? DB_WRITE : 0) | (more_coming() ? 0 : DB_SEND));
+		db_run(db, &r, &w);
 		results();
-		db_run(db, 0);
+		db_run(db, NULL, NULL);
 		for (const char *news; (news = db_news(db)) != NULL; )
 			log_line(0, "%s", news);
 		me->held = held + db_held(db);
@@ -2157,7 +2171,6 @@ database(const struct config *c)
 	d.pass = c->text[MYSQL_PASS];
 	d.name = c->text[MYSQL_DB];
 	d.table = c->text[GM_MAIL_TABLE];
-	d.hash = row_hash;
 	d.timeout = (int)c->num[MYSQL_TIMEOUT];
 	d.max_size = (size_t)c->num[GSMTP_MAX_SIZE];
 	return d;

@@ -302,8 +302,9 @@ keep_text(struct bytes *b, struct db_text t)
 }
 
 enum db_status
-db_add(struct db *db, struct db_mail *m, const struct db_columns *c)
+db_add(struct db *db, struct db_mail *m)
 {
+	const struct db_columns *c = &m->col;
 	struct session *s = (struct session *)(void *)((char *)m - offsetof(struct session, mail));
 	struct client *from = client(s->fd);
 	struct bytes *b = &from->mails;
@@ -379,9 +380,12 @@ db_timeout(const struct db *db)
 
 size_t db_max_mail(const struct db *db) { (void)db; return world.how & TIGHT ? 3000 : SIZE_MAX; }
 unsigned long db_statements(const struct db *db) { (void)db; return 0; }
-int	db_fd(const struct db *db) { (void)db; return -1; }
-int	db_wants(const struct db *db) { (void)db; return 0; }
-void	db_run(struct db *db, int ready) { (void)db, (void)ready; }
+void	db_run(struct db *db, const fd_set *r, const fd_set *w) { (void)db, (void)r, (void)w; }
+void
+db_watch(const struct db *db, fd_set *r, fd_set *w, int *max)
+{
+	(void)db, (void)r, (void)w, (void)max;
+}
 const char *db_news(struct db *db) { (void)db; return NULL; }
 struct db *db_new(const struct db_config *c) { (void)c; return &stub; }
 void	db_free(struct db *db) { (void)db; }
