@@ -198,6 +198,7 @@ struct child {				/* a worker, as the master sees it */
 
 struct network { unsigned char addr[16]; int bits; };
 
+extern char **environ;
 static struct config conf;
 static const char *config_file;
 static const char *cli[NAMES];		/* what the command line said */
@@ -319,6 +320,7 @@ die(const char *fmt, ...)
 	va_list ap;
 
 	fflush(stdout);
+	log_flush();
 	fputs("smtpd: ", stderr);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
@@ -2420,6 +2422,17 @@ trim(char *s)
 	return s + strspn(s, " \t");
 }
 
+static int
+config_find(const char *name, size_t len)
+{
+	int i;
+
+	for (i = 0; i < NAMES; i++)
+		if (strncmp(name, settings[i].name, len) == 0 && settings[i].name[len] == '\0')
+			break;
+	return i;
+}
+
 /* A line of the file. A pair of quotes around the value is dropped, as systemd does. */
 static int
 config_line(struct config *c, char *line, const char *source, char *why, size_t cap)
@@ -2433,8 +2446,7 @@ config_line(struct config *c, char *line, const char *source, char *why, size_t 
 	if (value != NULL) {
 		*value++ = '\0';
 		name = trim(name);
-		for (i = 0; i < NAMES && strcmp(name, settings[i].name) != 0; i++)
-			;
+		i = config_find(name, strlen(name));
 	}
 	if (i == NAMES) {
 		snprintf(why, cap, "%s: \"%.100s\" %s%s", source, name, value ?
@@ -2544,6 +2556,7 @@ static int
 config_load(struct config *c, char *why, size_t cap)
 {
 	const char *value;
+	char **e;
 	int i;
 
 	memset(c, 0, sizeof(*c));
@@ -2551,6 +2564,10 @@ config_load(struct config *c, char *why, size_t cap)
 		config_set(c, i, settings[i].value, "default", why, cap);
 	if (config_read(c, config_file ? config_file : "/etc/smtpd.conf", why, cap) == -1)
 		goto fail;
+	for (e = environ; *e; e++)
+		if ((strncmp(*e, "GM_", 3) == 0 || strncmp(*e, "GSMTP_", 6) == 0) &&
+		    config_find(*e, strcspn(*e, "=")) == NAMES)
+			config_warn("environment: \"%.100s\" is no setting", *e);
 	for (i = 0; i < 2 * NAMES; i++) {
 		value = i < NAMES ? getenv(settings[i].name) : cli[i - NAMES];
 		if (value != NULL && config_set(c, i % NAMES, value, i < NAMES ? "environment" :
@@ -2927,6 +2944,9 @@ find_user(const struct config *c, struct passwd *pw, char *why, size_t cap)
 		    c->text[GSMTP_USER], errno ? strerror(errno) : "no such user");
 		return -1;
 	}
+	if (found->pw_uid == 0)
+		config_warn("%s: GSMTP_USER=%s: the workers stay root", c->source[GSMTP_USER],
+		    c->text[GSMTP_USER]);
 	pw->pw_uid = found->pw_uid;
 	pw->pw_gid = found->pw_gid;
 	return 0;

@@ -8,14 +8,13 @@ the tests whose names contain one of them.
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Client, Database, Server, done, listening, ok, port, same,
-                  session, start, stop, wait)
+from live import (BINARY, DIR, ROOT, Database, Server, done, listening, ok, port, same, session, start,
+                  stop, wait)
 
 SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))
 SMTPD = os.path.join(ROOT, BINARY)
@@ -35,13 +34,16 @@ def run(*argv, env=None, **more):
     environment.update(env or {})
     out = os.path.join(DIR, "config.out")
     p = start([SMTPD] + list(argv), out, env=environment, cwd=DIR, **more)
-    try:
-        status = p.wait(3 * SLOW)
-    except subprocess.TimeoutExpired:
-        status = "serves"
+
+    def said():
+        with open(out, encoding="utf-8", errors="replace") as f:
+            return f.read()
+    wait(lambda: p.poll() is not None or " worker-start " in said(), 10 * SLOW)
+    status = p.poll()
+    if status is None:
         stop(p)
-    with open(out, encoding="utf-8", errors="replace") as f:
-        text = f.read()
+        status = "serves"
+    text = said()
     os.unlink(out)
     return status, text
 
@@ -57,11 +59,11 @@ def basis(db):
             "GSMTP_WORKERS=1\n" % (db.socket, db.name, port()))
 
 
-def mistake(what, text, *words, line=None, db=None, env=None, argv=(), starts=True):
+def mistake(what, text, *words, line=None, env=None, argv=()):
     """Neither -t nor a start takes it; both say why in one line, and the same."""
     write(text)
     told = []
-    for option in (["-t"], []) if starts else (["-t"],):
+    for option in ["-t"], []:
         status, said = run("-c", FILE, *option, *argv, env=env)
         last = said.splitlines()[-1] if said else ""
         ok("%s %s: status 1" % (what, option), status == 1, (status, said))
@@ -131,6 +133,217 @@ def values(db):
             ok(what + " is one short line", len(last) < 400, last)
             if isinstance(value, str) and " #" in value:
                 ok(what + ": comments", "a comment needs a line of its own" in last, last)
+
+
+@test
+def mistakes(db):
+    """One of each kind, in a start as well; and what is wrong with a file as a whole."""
+    rest = basis(db)
+    for text, line, words in (
+            ("GM_ALLOWED_HOSTS=example.org # mine\n", 1, ["example.org # mine", "line of its own"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGSMTP_LISTEN=::1:2525\n", 2, ["::1:2525", "[2001:db8::1]:2525"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGSMTP_LISTEN=[::1]2525\n", 2, ["[::1]2525"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGM_PRIMARY_MAIL_HOST=@x.org\n", 2, ["@x.org"]),
+            ("GM_ALLOWED_HOSTS=a.org\nMYSQL_HOST=db:33o6\n", 2, ["db:33o6"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGSMTP_MAX_SIZE=10M\n", 2, ["10M", "whole number from 1024 to"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGSMTP_CHECK_HEADER=no\n", 2, ["no", "0 or 1"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGSMTP_USER=no-such-user\n", 2, ["no-such-user"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGSMTP_LOG_FILE=/no/such/folder/log\n", 2,
+             ["/no/such/folder/log", "No such file"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGSMTP_LOG_FILE=/\n", 2, ["directory"]),
+            ("GM_ALLOWED_HOSTS=a.org\nGSMTP_TLS_KEY=/key.pem\n", 2, ["GSMTP_TLS_CERT"]),
+            ("GM_ALLOWED_HOST=a.org\n", 1, ["GM_ALLOWED_HOST", "no setting"]),
+            ("gm_allowed_hosts=a.org\n", 1, ["gm_allowed_hosts", "no setting"]),
+            ("export GM_ALLOWED_HOSTS=a.org\n", 1, ["export GM_ALLOWED_HOSTS", "no setting"]),
+            ("$GM_ALLOWED_HOSTS='a.org';\n", 1, ["$GM_ALLOWED_HOSTS", "no setting"]),
+            ("define('GM_ALLOWED_HOSTS', 'a.org');\n", 1, ["NAME=value"]),
+            ("GM_ALLOWED_HOSTS: a.org\n", 1, ["NAME=value"]),
+            ("GM_ALLOWED_HOSTS a.org\n", 1, ["NAME=value"]),
+            ("[smtpd]\n", 1, ["[smtpd]", "NAME=value"]),
+            ("; comment\n", 1, ["; comment", "NAME=value"]),
+            ("=a.org\n", 1, ["no setting"]),
+            ("GM_ALLOWED_HOSTS=a.org\nFORWARD_GMAIL_TO=x\n", 2, ["FORWARD_GMAIL_TO", "no setting"]),
+            ("GM_ALLOWED_HOSTS=a.org,\\\nb.org\n", 1, ["\\"]),
+            ("GM_ALLOWED_HOSTS=a.org\n" * 3 + "GSMTP_MAX_RCPT=x" + "y" * 100000 + "\n", 4, ["number"]),
+            ("GM_ALLOWED_HOSTS=" + ",".join("d%d.example" % i for i in range(9000)) + ",a b\n", 1, ["a b"]),
+            ("GM_ALLOWED_HOSTS=a.org\n".encode("utf-16"), 1, ["UTF-8"]),
+            (b"GM_ALLOWED_HOSTS=a.org\0\n", 1, ["NUL"])):
+        what = text[:60] if isinstance(text, str) else repr(text)[:60]
+        mistake(what, text if isinstance(text, bytes) else text + rest, *words, line=line)
+    mistake("no GM_ALLOWED_HOSTS", rest, "GM_ALLOWED_HOSTS is not set", "example.org")
+    mistake("environment", rest + "GM_ALLOWED_HOSTS=a.org\n", "environment: GSMTP_MAX_RCPT", "none",
+            env={"GSMTP_MAX_RCPT": "none"})
+    mistake("command line", rest + "GM_ALLOWED_HOSTS=a.org\n", "/no/folder/log", "No such file",
+            argv=["-l", "/no/folder/log"])
+    for argv, words in ((["-p", "0"], "not a port"), (["-p", "x"], "not a port"),
+                        (["-p", "65536"], "not a port"), (["-p", "25 "], "not a port"),
+                        (["-p", ""], "not a port"), (["-c", "/no/such"], "No such file"),
+                        (["-c", "/"], "directory"), (["-x"], "no such option"), (["x"], "no such option"),
+                        (["--help"], "no such option"), (["-p2525"], "no such option"),
+                        (["-c"], "needs an argument"), (["-p"], "needs an argument")):
+        for option in [], ["-t"]:
+            status, said = run(*option, *argv)
+            ok("%s: 1 and why" % argv, status == 1 and words in said.replace("\nusage", " "), said)
+
+
+@test
+def form_of_the_file(db):
+    """What editors, shells and people make of NAME=value."""
+    name = "GM_ALLOWED_HOSTS=first.example,last.example"
+    for what, line in (
+            ("a BOM", "\ufeff" + name), ("a BOM and a comment", "\ufeff# x\n" + name),
+            ("CR LF", name + "\r"), ("blanks around it", " \t" + name + " \t"),
+            ("blanks around =", name.replace("=", " = ")), ("double quotes", name.replace("=", '="') + '"'),
+            ("single quotes", name.replace("=", "='") + "'"), ("no LF at the end", None),
+            ("an empty line with blanks", " \t\n" + name), ("a comment with =", "  # A=B\n" + name),
+            ("a comment that is no UTF-8", "# caf\udce9\n" + name), ("a list with blanks", name.replace(",", " , "))):
+        write((basis(db) + name if line is None else line + "\n" + basis(db)).encode(
+            "utf-8", "surrogateescape"))
+        status, said = run("-t", "-c", FILE)
+        ok(what, status == 0 and "last.example" in said, said[-300:])
+
+
+@test
+def nine_thousand_domains(db):
+    hosts = ["d%d.%s.example" % (i, "x" * (i % 20 + 1)) for i in range(9000)]
+    server = Server(db, GM_ALLOWED_HOSTS=",".join(hosts))
+    c = session(server.port, "MAIL FROM:<>")
+    began = time.monotonic()
+    for host in hosts[0], hosts[4321], hosts[-1]:
+        same("takes " + host, c.command("RCPT TO:<a@%s>" % host)[0], 250)
+    same("and no other", c.command("RCPT TO:<a@d9000.x.example>")[0], 550)
+    took = time.monotonic() - began
+    ok("at once", took < 0.2 * SLOW, took)
+    c.close()
+    server.stop()
+
+
+@test
+def warnings(db):
+    """They start; -t and the log say what is doubtful, and where."""
+    rest = basis(db) + "GM_ALLOWED_HOSTS=a.org\n"
+    for what, text, mode, env, words in (
+            ("a setting twice", rest + "GSMTP_MAX_RCPT=7\n\nGSMTP_MAX_RCPT=8\n", 0o600, {},
+             [FILE + ":9: GSMTP_MAX_RCPT", FILE + ":7"]),
+            ("a password that others can read", rest + "MYSQL_PASS=\n", 0o644, {}, None),
+            ("a password that others can read", rest.replace("=root", "=root\nMYSQL_PASS=hush-hush"), 0o644,
+             {}, ["MYSQL_PASS", "chmod 600"]),
+            ("root", rest + "GSMTP_USER=root\n", 0o600, {}, ["GSMTP_USER=root"]),
+            ("a name that is none", rest, 0o600, {"GSMTP_MAX_SIZ": "1"}, ["environment", "GSMTP_MAX_SIZ"]),
+            ("larger than memory", rest + "GSMTP_MAX_MEMORY=1000000\n", 0o600, {},
+             ["GSMTP_MAX_SIZE=10485760", "GSMTP_MAX_MEMORY=1000000"])):
+        write(text, mode)
+        for option in ["-t"], []:
+            status, said = run("-c", FILE, *option, env=env)
+            lines = [l for l in said.splitlines() if "warning" in l]
+            if words is None:
+                same("%s %s: no warning" % (what, option), lines, [])
+            elif "hush" in text:        # the database does not know it: what counts is the warning
+                ok("%s %s: a warning" % (what, option), lines and all(w in lines[0] for w in words), said)
+            else:
+                ok("%s %s: a warning" % (what, option), len(lines) == 1 and
+                   all(w in lines[0] for w in words), said)
+                same("%s %s: it starts" % (what, option), status, 0 if option else "serves")
+            ok("the password is not shown", "hush-hush" not in said, said)
+    write(rest + "GSMTP_MAX_RCPT=7\nGSMTP_MAX_RCPT=8\n")
+    ok("the second counts", "\nGSMTP_MAX_RCPT=8\n" in run("-t", "-c", FILE)[1])
+    server = Server(db, GSMTP_LOG_FILE="")
+    ok("no warning for what is right", "warning" not in server.log(), server.log())
+    server.config["GSMTP_MAX_MEMORY"] = "1000000"
+    server.write()
+    server.hup()
+    ok("HUP warns as well", server.logged("warning GSMTP_MAX_SIZE="), server.log())
+    server.stop()
+
+
+@test
+def t_is_the_truth(db):
+    server = Server(db)
+    status, said = run("-t", "-c", server.file)
+    ok("-t beside the server of the same settings", status == 0 and said.endswith("\n# ok\n") and
+       "127.0.0.1:%d is in use" % server.port in said, said)
+    status, said = run("-c", server.file)
+    ok("a second one does not start, and says why", status == 1 and "in use" in said.lower(), said)
+    same("the first one serves on", listening(server.port), True)
+    same("GSMTP_LISTEN changed", run("-t", "-c", server.file, env={"GSMTP_LISTEN": "192.0.2.1:25"})[0], 1)
+    server.stop()
+    log = os.path.join(DIR, "t.log")
+    if os.path.exists(log):
+        os.unlink(log)
+    write(basis(db) + "GM_ALLOWED_HOSTS=a.org,*.b.org\nMYSQL_PASS=\nGSMTP_MAX_SIZE=12345\n"
+          "GSMTP_PROXY_FROM=192.0.2.0/24\nGSMTP_LOG_FILE='%s'\nMYSQL_USER=\" root\"\n" % log)
+    status, said = run("-t", "-c", FILE, env={"MYSQL_USER": "root"})
+    same("-t", status, 0)
+    same("-t leaves no log behind", os.path.exists(log), False)
+    values = re.findall("(?m)^[^#].*", said)
+    again = os.path.join(DIR, "again.conf")
+    write(said, name=again)
+    status, said = run("-t", "-c", again)
+    same("its output is a file of settings", (status, re.findall("(?m)^[^#].*", said)), (0, values))
+    p = start([SMTPD, "-c", again], os.path.join(DIR, "again.out"), cwd=DIR)
+    where = int(re.search(r"LISTEN=127.0.0.1:(\d+)", said).group(1))
+    ok("to start with", wait(lambda: listening(where)))
+    same("and it ends", stop(p), 0)
+    for text in "GM_MAIL_TABLE=none\n", "MYSQL_DB=none\n":
+        write(re.sub("MYSQL_DB=.*\n", "", basis(db)) + "GM_ALLOWED_HOSTS=a.org\n" +
+              (text if "DB" in text else "MYSQL_DB=%s\n%s" % (db.name, text)))
+        told = [run("-c", FILE, *option) for option in (["-t"], [])]
+        same(text + "neither", [t[0] for t in told], [1, 1])
+        same(text + "says the same", len({t[1].splitlines()[-1] for t in told}), 1)
+
+
+def elsewhere(etc, *argv, host=None, **more):
+    """smtpd in a mount and UTS namespace of its own: another /etc/smtpd.conf, another host name."""
+    code = "mount --bind '%s' /etc && " % etc if etc else ""
+    if host is not None:
+        code += "python3 -c 'import socket; socket.sethostname(\"%s\")' && " % host
+    p = subprocess.run(["unshare", "-m", "-u", "sh", "-c", code + 'exec "$@"', "sh", SMTPD] + list(argv),
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=DIR, timeout=20 * SLOW,
+                       env={k: v for k, v in os.environ.items() if not re.match("G?SMTP_|GM_|MYSQL_", k)})
+    return p.returncode, p.stdout.decode()
+
+
+OPENSMTPD = """\
+#	$OpenBSD$
+table aliases file:/etc/aliases
+listen on localhost
+action "local" maildir alias <aliases>
+match for local action "local"
+"""
+
+
+@test
+def etc_smtpd_conf(db):
+    etc = os.path.join(DIR, "etc")
+    shutil.rmtree(etc, ignore_errors=True)
+    shutil.copytree("/etc", etc, symlinks=True)
+    conf = os.path.join(etc, "smtpd.conf")
+    status, said = elsewhere(etc, "-t")
+    ok("none is no mistake", status == 1 and "GM_ALLOWED_HOSTS is not set" in said, said)
+    write(basis(db) + "GM_ALLOWED_HOSTS=a.org\n", name=conf)
+    status, said = elsewhere(etc, "-t")
+    ok("it is read without -c", status == 0 and "# /etc/smtpd.conf:" in said, said)
+    ok("-c takes another", "not set" in elsewhere(etc, "-t", "-c", "/dev/null")[1])
+    for line in OPENSMTPD.splitlines()[1:] + ['ext_if = "eth0"', "pki mail cert \"/etc/ssl/x.pem\""]:
+        write("# theirs\n" + line + "\n" + OPENSMTPD, name=conf)
+        for argv in ["-t"], []:
+            status, said = elsewhere(etc, *argv)
+            ok("OpenSMTPD's is told apart: " + line, status == 1 and "/etc/smtpd.conf:2: " in said and
+               line.split(" =")[0] in said and "OpenSMTPD" in said and "-c" in said, said)
+    write("X=1\n")
+    ok("and not where -c names it", "OpenSMTPD" not in run("-t", "-c", FILE)[1])
+    shutil.rmtree(etc)
+    ok("-h says so", "/etc/smtpd.conf" in run("-h")[1])
+
+
+@test
+def host_name(db):
+    write(basis(db) + "GM_ALLOWED_HOSTS=a.org\n")
+    for host, name in (("", "localhost"), ("mx.example", "mx.example"), ("vm_1", "vm_1")):
+        status, said = elsewhere(None, "-t", "-c", FILE, host=host)
+        ok("host name %r" % host, status == 0 and "\nGSMTP_HOST_NAME=%s\n" % name in said, said)
+    status, said = elsewhere(None, "-t", "-c", FILE, host="my mx")
+    ok("one that is none", status == 1 and "my mx" in said and "GSMTP_HOST_NAME" in said, said)
 
 
 RIGHT = [
