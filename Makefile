@@ -67,6 +67,9 @@ bench:
 fuzz:
 	@sh test/fuzz
 
+simulate:
+	@sh test/simulate
+
 torture:
 	@sh test/torture
 
