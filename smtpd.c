@@ -32,6 +32,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -60,10 +61,13 @@ enum {
 	COMMANDS_MAX = 512,	/* octets of commands: many who pipeline must not make others wait */
 	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
 	KEEP_MAX = 1048576,	/* scratch memory kept from one mail to the next */
-	ACCEPT_BURST = 64,	/* connections accepted before sessions get their turn */
 	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
-	LOG_MS = 100,		/* lines of the log that wait for others to be written with */
-	YIELD_MS = 1,		/* how long a client is left to a worker that has fewer */
+	LOG_LINE = 2048,	/* a line of the log, without its time */
+	LOG_MS = 10,		/* lines of a worker that wait for others to be sent with */
+	CHECK_MS = 3000,	/* for the database to answer at start and reload */
+	PAUSE_MAX = 30000,	/* before the next start of a worker, where they die at once */
+	FDS = FD_SETSIZE < 1024 ? FD_SETSIZE : 1024,	/* of a worker: what select() can watch */
+	SLOTS = 512,		/* workers, those that drain among them */
 	MESSAGES_MS = 10,	/* for messages before commands have their turn again */
 	FEW_SESSIONS = 64,	/* up to so many, select() looks at all of them each time */
 	HOT_MS = 500,
@@ -107,7 +111,7 @@ static const struct {
 	[GSMTP_MAX_ERRORS] = { "GSMTP_MAX_ERRORS", NUMBER, "10", 1, 1000000 },
 	[GSMTP_MAX_MEMORY] = { "GSMTP_MAX_MEMORY", NUMBER, "268435456", 65536, LONG_MAX },
 	[GSMTP_TIMEOUT] = { "GSMTP_TIMEOUT", NUMBER, "300", 1, 86400 },
-	[GSMTP_WORKERS] = { "GSMTP_WORKERS", NUMBER, "", 1, 1024 },
+	[GSMTP_WORKERS] = { "GSMTP_WORKERS", NUMBER, "", 1, SLOTS / 2 },
 	[GSMTP_USER] = { "GSMTP_USER", USER, "nobody", 0, 0 },
 	[GSMTP_CHECK_HEADER] = { "GSMTP_CHECK_HEADER", NUMBER, "1", 0, 1 },
 	[GSMTP_LOG_FILE] = { "GSMTP_LOG_FILE", LINE, "", 0, 0 },
@@ -172,54 +176,70 @@ struct session {
 	struct tls *tls;		/* NULL: in the clear */
 };
 
-/* What a worker shows to its siblings and the master, each slot written by its worker alone. */
-struct slot {
-	volatile unsigned long clients, connections, mails, rows, deferred, refused, statements;
-	volatile uint64_t octets;
-	volatile size_t held;		/* octets of mails in memory */
-	volatile int alive;
+/* What is counted, as the line of USR1 names it. */
+enum count {
+	N_CLIENTS, N_HELD,		/* of now: connections, octets in memory; the rest only grow */
+	N_CONNECTIONS, N_MAILS, N_ROWS, N_OCTETS, N_DEFERRED, N_REFUSED, N_STATEMENTS, COUNTS
+};
+static const char *const count_names[COUNTS] = {
+	"clients", "held", "connections", "mails", "rows", "octets", "deferred", "refused", "statements"
 };
 
+/*
+ * The board is shared memory, a slot a worker, for the master's whole life. A worker
+ * writes its own slot alone; its siblings read it for the limits that all share, the
+ * master for the log, and believes nothing of it. A slot that is nobody's is zero.
+ */
 struct board {
-	int workers;
-	size_t keys;			/* per worker */
-	struct slot slot[1];		/* [workers], then uint64_t key[workers][keys] */
+	int used;			/* slots from here on have never been anybody's */
+	struct slot {
+		uint64_t n[COUNTS];
+		uint64_t key[FDS];	/* of its clients' addresses, by descriptor; 0: none */
+	} slot[SLOTS];
 };
 
 struct listeners { struct listener { int fd; char *name; } *list; int n; };
 
-struct child {				/* a worker, as the master sees it */
-	pid_t pid;
-	int number;
-	struct board *board;		/* its generation's */
-	long long started, when;	/* ms; when: to be started again */
-	struct child *next;
+/* What the master alone knows of a worker, by its slot on the board. */
+struct child {
+	pid_t pid;			/* 0: the slot is free */
+	int fd;				/* its log comes from here; it sees by it that we are gone */
+	int draining;			/* since a HUP: not replaced when it ends */
+	long long started;		/* ms */
+	char part[2 * LOG_LINE];	/* of a line that has not come whole */
+	size_t len;
 };
 
 struct network { unsigned char addr[16]; int bits; };
 
 extern char **environ;
 static struct config conf;
+static volatile struct board *board;
 static const char *config_file;
 static const char *cli[NAMES];		/* what the command line said */
 static const char *port = "25";
 static int testing;			/* -t */
 static struct listeners listeners;
-static volatile sig_atomic_t got_stop, got_hup, got_usr1, got_child;
+static volatile sig_atomic_t got_stop, got_hup, got_usr1;
+static sigset_t unblocked;		/* while the loop sleeps */
 static long long now;			/* ms, monotonic, of this turn of the loop */
-static long long accept_at;		/* until then new clients are left to siblings; 0: no */
 
 /* A worker's own. */
-static struct session *sessions[FD_SETSIZE];
+static enum life {
+	SERVING,
+	DRAINING,			/* HUP: no new client, and GSMTP_TIMEOUT for those there are */
+	LAST_CALL,			/* TERM: what has arrived whole is taken */
+	LEAVING				/* mails at the database get their answers, all else 421 */
+} life;
+static long long accept_at;		/* ms: none is accepted before */
+static struct session *sessions[FDS];
 static fd_set readers, writers;		/* what all sessions wait for */
 static fd_set hot_readers, hot_writers;	/* those that were active lately: look_at_all() */
 static long long look_at;		/* ms: when to look at all of them again */
-static int top = -1, nsessions, npending, max_sessions, stopping;
+static int top = -1, nsessions, npending, max_sessions;
 static unsigned long next_id;
 static struct db *db;
-static struct board *board;
-static struct slot *me;
-static uint64_t *my_keys;
+static volatile struct slot *me;	/* its slot on the board */
 static size_t held;
 static struct mime_span *allowed;
 static size_t nallowed;
@@ -228,11 +248,22 @@ static size_t nproxies;
 
 /* ---- the log ---- */
 
-static int log_fd = -1;
-static char log_buf[8192];
-static size_t log_len;
-static long long log_since;		/* ms: how old the oldest line in log_buf is */
-static long log_pid;			/* getpid() is a system call */
+/*
+ * The master alone writes the log; a worker sends it its lines. So they are whole and in
+ * the order of their times, which the master gives them. Nobody ever waits: a line that
+ * finds no room is dropped and counted, and the count is told when lines go again.
+ */
+static struct {
+	int fd;				/* the file, -1: standard error; a worker's: to the master */
+	int is_worker;
+	long pid;			/* getpid() is a system call */
+	char buf[32768];		/* whole lines, but for the first, which may have gone in part */
+	size_t len;
+	long long since;		/* ms: how old the oldest line in buf is */
+	unsigned long dropped;
+} journal = { .fd = -1 };
+
+static void	log_line(unsigned long session, const char *fmt, ...);
 
 static long long
 clock_ms(void)
@@ -243,35 +274,61 @@ clock_ms(void)
 	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* A full disk or a closed terminal must not stop the mail: failures are ignored. */
+/* Writes what goes without waiting. What a full disk or a reader that is gone refuses is dropped. */
 static void
 log_flush(void)
 {
-	ssize_t n;
+	struct pollfd to = { journal.fd == -1 ? STDERR_FILENO : journal.fd, POLLOUT, 0 };
+	struct pollfd console = { STDOUT_FILENO, POLLOUT, 0 };
+	unsigned long dropped;
+	size_t n;
+	ssize_t done;
 
-	if (log_len == 0)
-		return;
-	n = write(log_fd == -1 ? STDERR_FILENO : log_fd, log_buf, log_len);
-	if (conf.num[GSMTP_VERBOSE] && log_fd != -1)
-		n = write(STDOUT_FILENO, log_buf, log_len);
-	(void)n;
-	log_len = 0;
+	while (journal.len > 0 && poll(&to, 1, 0) == 1) {
+		n = journal.len < PIPE_BUF ? journal.len : PIPE_BUF;	/* a pipe takes so much whole */
+		if ((done = write(to.fd, journal.buf, n)) <= 0) {
+			if (done == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+				return;
+			while (journal.len > 0)
+				journal.dropped += journal.buf[--journal.len] == '\n';
+			return;
+		}
+		if (conf.num[GSMTP_VERBOSE] && journal.fd != -1 && !journal.is_worker &&
+		    poll(&console, 1, 0) == 1 && write(console.fd, journal.buf, (size_t)done) == -1)
+			continue;	/* nobody looks: the log has it */
+		journal.len -= (size_t)done;
+		memmove(journal.buf, journal.buf + done, journal.len);
+		if ((dropped = journal.dropped) > 0) {
+			journal.dropped = 0;
+			log_line(0, "log-dropped lines=%lu", dropped);
+		}
+	}
 }
 
-/* -1 with errno; the old file stays in use then. */
-static int
-log_open(const char *path)
+/* Adds a whole line; it is the master who gives it its time. */
+static void
+log_add(const char *line, size_t n)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY, 0640);
+	struct timespec t;
+	struct tm tm;
 
-	if (fd == -1)
-		return -1;
-	if (log_fd != -1) {
+	if (n + 32 > sizeof(journal.buf) - journal.len)
 		log_flush();
-		close(log_fd);
+	if (n + 32 > sizeof(journal.buf) - journal.len) {
+		journal.dropped++;
+		return;
 	}
-	log_fd = fd;
-	return 0;
+	if (journal.len == 0)
+		journal.since = now;
+	if (!journal.is_worker) {
+		clock_gettime(CLOCK_REALTIME, &t);
+		gmtime_r(&t.tv_sec, &tm);
+		journal.len += strftime(journal.buf + journal.len, 24, "%Y-%m-%dT%H:%M:%S", &tm);
+		journal.len += (size_t)snprintf(journal.buf + journal.len, 8, ".%03dZ ",
+		    (int)(t.tv_nsec / 1000000));
+	}
+	memcpy(journal.buf + journal.len, line, n);
+	journal.len += n;
 }
 
 /*
@@ -282,35 +339,40 @@ log_open(const char *path)
 static void
 log_line(unsigned long session, const char *fmt, ...)
 {
-	char text[4096];
-	struct timespec t;
-	struct tm tm;
+	char text[LOG_LINE], line[LOG_LINE];
 	va_list ap;
-	size_t i, n;
-	int len;
+	size_t i, len;
 
 	va_start(ap, fmt);
-	len = vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	n = len < 0 ? 0 : (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1;
-	if (log_len + 64 + 4 * n + 1 > sizeof(log_buf))
-		log_flush();
-	if (log_len == 0)
-		log_since = now;
-	clock_gettime(CLOCK_REALTIME, &t);
-	gmtime_r(&t.tv_sec, &tm);
-	log_len += strftime(log_buf + log_len, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-	log_len += (size_t)snprintf(log_buf + log_len, 48, ".%03dZ %ld %lu ",
-	    (int)(t.tv_nsec / 1000000), log_pid, session);
-	for (i = 0; i < n && log_len + 5 < sizeof(log_buf); i++) {
+	len = (size_t)snprintf(line, sizeof(line), "%ld %lu ", journal.pid, session);
+	for (i = 0; text[i] && len + 6 < sizeof(line); i++) {
 		unsigned char c = (unsigned char)text[i];
 
 		if (c >= ' ' && c < 127 && c != '\\')
-			log_buf[log_len++] = (char)c;
+			line[len++] = (char)c;
 		else
-			log_len += (size_t)snprintf(log_buf + log_len, 5, "\\x%02x", c);
+			len += (size_t)snprintf(line + len, 5, "\\x%02x", c);
 	}
-	log_buf[log_len++] = '\n';
+	line[len++] = '\n';
+	log_add(line, len);
+}
+
+/* -1 with errno; the old file stays in use then. */
+static int
+log_open(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_NONBLOCK, 0640);
+
+	if (fd == -1)
+		return -1;
+	if (journal.fd != -1) {		/* what was said before there is one goes into it */
+		log_flush();
+		close(journal.fd);
+	}
+	journal.fd = fd;
+	return 0;
 }
 
 /* At start-up, before there is anything to lose. */
@@ -602,16 +664,23 @@ parse_path(char *arg, char **path, char **params)
 
 /* ---- transactions and memory ---- */
 
+/* One count of all workers together. */
+static uint64_t
+board_sum(enum count what)
+{
+	uint64_t sum = 0;
+	int i;
+
+	for (i = 0; i < board->used && i < SLOTS; i++)
+		sum += board->slot[i].n[what];
+	return sum;
+}
+
 static size_t
 memory_held(void)
 {
-	size_t sum = 0;
-	int i;
-
-	me->held = held + db_held(db);
-	for (i = 0; i < board->workers; i++)
-		sum += board->slot[i].held;
-	return sum;
+	me->n[N_HELD] = held + db_held(db);
+	return (size_t)board_sum(N_HELD);
 }
 
 static void
@@ -812,11 +881,11 @@ answer(struct session *s, enum db_status status)
 	if ((blank = strchr(tls, ' ')) != NULL)
 		*blank = '/';
 	if (code == 250)
-		me->mails++, me->rows += s->tx.rcpts, me->octets += s->tx.size;
+		me->n[N_MAILS]++, me->n[N_ROWS] += s->tx.rcpts, me->n[N_OCTETS] += s->tx.size;
 	else if (code < 500)
-		me->deferred++;
+		me->n[N_DEFERRED]++;
 	else
-		me->refused++;
+		me->n[N_REFUSED]++;
 	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%llu wait=%lldms client=%s "
 	    "tls=%s code=%d", event, hash, log_value(s->tx.from, from),
 	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
@@ -1023,7 +1092,7 @@ add_trace(struct session *s)
 	n = snprintf(text, sizeof(text),
 	    "Return-Path: <%s>\r\nReceived: from %s ([%s%s])\r\n\t%sby %s with %s%s id %lx.%lx.%lx",
 	    s->tx.from, helo, strchr(s->peer, ':') ? "IPv6:" : "", s->peer, secure,
-	    conf.text[GSMTP_HOST_NAME], with, s->tls ? "S" : "", (unsigned long)t, (unsigned long)log_pid,
+	    conf.text[GSMTP_HOST_NAME], with, s->tls ? "S" : "", (unsigned long)t, (unsigned long)journal.pid,
 	    ++count);
 	/* For one recipient alone: a list would show the Bcc'd ones to each other. */
 	if (s->tx.rcpts == 1)
@@ -1593,12 +1662,12 @@ session_close(struct session *s)
 		watch_for(fd, 0, &readers, &hot_readers);
 		watch_for(fd, 0, &writers, &hot_writers);
 		close(fd);
-		my_keys[fd] = 0;
+		me->key[fd] = 0;
 		sessions[fd] = NULL;
 		while (top >= 0 && sessions[top] == NULL)
 			top--;
 		s->fd = -1;
-		me->clients = (unsigned long)--nsessions;
+		me->n[N_CLIENTS] = (uint64_t)--nsessions;
 	}
 	buf_free(&s->in);
 	buf_free(&s->out);
@@ -1765,24 +1834,13 @@ session_wake(struct session *s)
 static long
 clients_of(uint64_t key)
 {
-	const uint64_t *k = (const uint64_t *)(const void *)&board->slot[board->workers];
-	size_t i, n = board->keys * (size_t)board->workers;
 	long count = 0;
+	int i, fd;
 
-	for (i = 0; i < n; i++)
-		count += k[i] == key;
+	for (i = 0; i < board->used && i < SLOTS; i++)
+		for (fd = 0; fd < FDS && board->slot[i].n[N_CLIENTS] > 0; fd++)
+			count += board->slot[i].key[fd] == key;
 	return count;
-}
-
-static unsigned long
-clients_all(void)
-{
-	unsigned long sum = 0;
-	int i;
-
-	for (i = 0; i < board->workers; i++)
-		sum += board->slot[i].clients;
-	return sum;
 }
 
 /* The client's address is known: count it, then greet it or send it away. */
@@ -1791,19 +1849,21 @@ session_start(struct session *s, const unsigned char addr[16])
 {
 	static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255 };
 	int v4 = memcmp(addr, mapped, 12) == 0;
-	unsigned long all = clients_all();
+	uint64_t all = board_sum(N_CLIENTS);
 
 	/* One IPv6 host has a /64; IPv4 counts whole. No /64 begins as ::ffff:0:0 does. */
 	memcpy(&s->key, v4 ? addr + 8 : addr, 8);
+	if (s->key == 0)		/* ::1; 0 is no client */
+		s->key = UINT64_MAX;
 	inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? addr + 12 : addr, s->peer, sizeof(s->peer));
-	my_keys[s->fd] = s->key;
+	me->key[s->fd] = s->key;
 	s->state = NEW;
 	s->since = now;
 	if (conf.num[GSMTP_VERBOSE])
 		log_line(s->id, "connect client=%s", s->peer);
-	if (all > (unsigned long)conf.num[MAX_SMTP_CLIENTS])
+	if (all > (uint64_t)conf.num[MAX_SMTP_CLIENTS])
 		reply(s, 421, "4.7.0", "too many connections");
-	else if (all > (unsigned long)conf.num[GSMTP_MAX_CLIENTS_PER_IP] &&
+	else if (all > (uint64_t)conf.num[GSMTP_MAX_CLIENTS_PER_IP] &&
 	    clients_of(s->key) > conf.num[GSMTP_MAX_CLIENTS_PER_IP]) {
 		log_line(s->id, "limit GSMTP_MAX_CLIENTS_PER_IP client=%s", s->peer);
 		reply(s, 421, "4.7.0", "too many connections from your address");
@@ -1822,7 +1882,7 @@ session_open(int fd, const struct sockaddr *sa)
 	size_t i;
 
 	fcntl(fd, F_SETFL, O_NONBLOCK);
-	if (fd >= FD_SETSIZE || (s = calloc(1, sizeof(*s))) == NULL) {
+	if (fd >= FDS || (s = calloc(1, sizeof(*s))) == NULL) {
 		close(fd);
 		return;
 	}
@@ -1832,8 +1892,8 @@ session_open(int fd, const struct sockaddr *sa)
 	sessions[fd] = s;
 	if (fd > top)
 		top = fd;
-	me->clients = (unsigned long)++nsessions;
-	me->connections++;
+	me->n[N_CLIENTS] = (uint64_t)++nsessions;
+	me->n[N_CONNECTIONS]++;
 	if (sa->sa_family == AF_INET6)
 		memcpy(addr, &v6->sin6_addr, 16);
 	else
@@ -1891,56 +1951,28 @@ results(void)
 		else
 			session_wake(s);
 	}
-	me->statements = db_statements(db);
-}
-
-/* Has this worker that many more clients than a sibling that the next is better served there? */
-static int
-ahead(void)
-{
-	unsigned long few;
-	int i;
-
-	for (i = 0; i < board->workers; i++) {
-		few = board->slot[i].clients;
-		if (board->slot[i].alive && me->clients > few + few / 4 + 2)
-			return 1;
-	}
-	return 0;
+	me->n[N_STATEMENTS] = db_statements(db);
 }
 
 /*
- * All workers wait on the same listeners. One that is ahead leaves new clients
- * to its siblings for a moment; if none comes for them, they are served here.
+ * All workers wait on the same listeners. Each takes one client a turn: who is at
+ * work turns less often, and leaves the next to a sibling.
  */
 static void
-accept_clients(int fd)
+accept_client(int fd)
 {
 	struct sockaddr_storage sa;
-	socklen_t len;
-	int i, client, left = accept_at != 0;
+	socklen_t len = sizeof(sa);
+	int client = accept(fd, (struct sockaddr *)&sa, &len);
 
-	accept_at = 0;
-	for (i = 0; i < ACCEPT_BURST && nsessions < max_sessions; i++) {
-		if (!left && ahead()) {
-			accept_at = now + YIELD_MS;
-			return;
-		}
-		len = sizeof(sa);
-		if ((client = accept(fd, (struct sockaddr *)&sa, &len)) == -1) {
-			/* Nobody is there, or one has left already: EPROTO, or what else ailed him. */
-			if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS &&
-			    errno != ENOMEM)
-				return;
-			/* No descriptor or memory: the client waits in the backlog. */
-			log_line(0, "accept-error %s", strerror(errno));
-			accept_at = now + 1000;
-			return;
-		}
-		if (len == 0)		/* macOS: who has left again has no address */
-			close(client);
-		else
-			session_open(client, (struct sockaddr *)&sa);
+	if (client != -1 && len == 0)	/* macOS: who has left again has no address */
+		close(client);
+	else if (client != -1)
+		session_open(client, (struct sockaddr *)&sa);
+	else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+		/* The client waits in the backlog. Any other error is nobody, or one that has left. */
+		log_line(0, "accept-error %s", strerror(errno));
+		accept_at = now + 1000;
 	}
 }
 
@@ -1999,38 +2031,50 @@ look_at_all(long *ms)
 	return 1;
 }
 
+/* pselect() that finds descriptors ready does not look for signals. */
+static void
+hear_signals(void)
+{
+	sigset_t blocked;
+
+	sigprocmask(SIG_SETMASK, &unblocked, &blocked);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+}
+
 /* Sets what select() waits for and how long, waits, and says how many descriptors are ready. */
 static int
-wait_for_work(fd_set *r, fd_set *w, int master, int accepting, const sigset_t *unblocked)
+wait_for_work(fd_set *r, fd_set *w, int master, int *all)
 {
 	struct timespec ts;
 	long ms = db_timeout(db);
-	int i, n, max = top > master ? top : master, all = look_at_all(&ms);
+	int i, n, max = top > master ? top : master;
 
-	*r = all ? readers : hot_readers;
-	*w = all ? writers : hot_writers;
-	if (!stopping)
+	*all = look_at_all(&ms);
+	*r = *all ? readers : hot_readers;
+	*w = *all ? writers : hot_writers;
+	if (life < LAST_CALL)
 		FD_SET(master, r);
 	if (accept_at > now && (ms < 0 || ms > accept_at - now))
 		ms = (long)(accept_at - now);
-	if (accepting && accept_at <= now && nsessions < max_sessions)
+	if (life == SERVING && accept_at <= now && nsessions < max_sessions)
 		for (i = 0; i < listeners.n; i++) {
 			FD_SET(listeners.list[i].fd, r);
 			if (listeners.list[i].fd > max)
 				max = listeners.list[i].fd;
 		}
 	db_watch(db, r, w, &max);
-	if ((nsessions > 0 || stopping) && (ms < 0 || ms > 1000))
+	if ((nsessions > 0 || life != SERVING) && (ms < 0 || ms > 1000))
 		ms = 1000;		/* the timeouts of sessions are looked at once a second */
-	if (stopping == 1)
+	if (life == LAST_CALL)
 		ms = 0;
-	if (now - log_since >= LOG_MS || conf.num[GSMTP_VERBOSE])
+	if (now - journal.since >= LOG_MS)
 		log_flush();
-	if (log_len > 0 && (ms < 0 || ms > LOG_MS))
+	if (journal.len > 0 && (ms < 0 || ms > LOG_MS))
 		ms = LOG_MS;
 	ts.tv_sec = ms / 1000;
 	ts.tv_nsec = ms % 1000 * 1000000;
-	n = pselect(max + 1, r, w, NULL, ms < 0 ? NULL : &ts, unblocked);
+	n = pselect(max + 1, r, w, NULL, ms < 0 ? NULL : &ts, &unblocked);
+	hear_signals();
 	now = clock_ms();
 	if (n == -1) {			/* a signal; or a descriptor that is none: cannot happen */
 		FD_ZERO(r);
@@ -2069,50 +2113,74 @@ serve(fd_set *r, fd_set *w, int n)
 		}
 }
 
+/* What is done once a second: timeouts. */
+static void
+tick(void)
+{
+	static long long last;
+	int fd, busy;
+
+	if (now - last < 1000)
+		return;
+	last = now;
+	busy = board_sum(N_CLIENTS) > (uint64_t)conf.num[MAX_SMTP_CLIENTS] * 3 / 4;
+	for (fd = top; fd >= 0; fd--)
+		if (sessions[fd])
+			session_timeout(sessions[fd], busy);
+}
+
+/* What ends a worker, step by step. quiet: a look at all sessions found nothing ready. */
+static void
+live(int stop, int quiet)
+{
+	static long long until;		/* ms: the end of DRAINING or LAST_CALL */
+	int i;
+
+	if (got_hup && life == SERVING) {
+		life = DRAINING;
+		until = now + conf.num[GSMTP_TIMEOUT] * 1000;
+		for (i = 0; i < listeners.n; i++)
+			close(listeners.list[i].fd);
+		listeners.n = 0;
+	}
+	if (life < LAST_CALL && (stop || (life == DRAINING && now >= until))) {
+		life = LAST_CALL;
+		until = now + 2000;
+	} else if (life == LAST_CALL && (quiet || now >= until)) {
+		life = LEAVING;
+		say_goodbye();
+	}
+}
+
 /*
- * The loop. Told to drain (HUP), a worker takes no new connection and ends with
- * its last session; told to stop (TERM), or without its master, it ends as soon
- * as the mails at the database have their answers.
+ * The loop. Told to drain (HUP), a worker ends with its last session; told to stop
+ * (TERM), or without its master, as soon as the mails at the database have answers.
  */
 static void
-worker_loop(int master, const sigset_t *unblocked)
+worker_loop(int master)
 {
-	long long checked = 0, stop_at = 0;
+	long long stop_at = 0;
 	fd_set r, w;
-	int fd, i, ready, busy, accepting = 1;
+	int i, ready, all;
 
-	for (;;) {
-		ready = wait_for_work(&r, &w, master, accepting, unblocked);
+	while (life == SERVING || nsessions > 0 || npending > 0) {
+		ready = wait_for_work(&r, &w, master, &all);
 		serve(&r, &w, ready);
-		if (accepting)
-			for (i = 0; i < listeners.n; i++)
-				if (FD_ISSET(listeners.list[i].fd, &r))
-					accept_clients(listeners.list[i].fd);
+		for (i = 0; i < listeners.n; i++)
+			if (FD_ISSET(listeners.list[i].fd, &r))
+				accept_client(listeners.list[i].fd);
 		db_run(db, &r, &w);
 		results();
 		db_run(db, NULL, NULL);
 		for (const char *news; (news = db_news(db)) != NULL; )
 			log_line(0, "%s", news);
-		me->held = held + db_held(db);
-		if (now - checked >= 1000) {
-			checked = now;
-			busy = clients_all() > (unsigned long)conf.num[MAX_SMTP_CLIENTS] * 3 / 4;
-			for (fd = top; fd >= 0; fd--)
-				if (sessions[fd])
-					session_timeout(sessions[fd], busy);
-		}
-		if (got_hup)
-			got_hup = accepting = 0;
-		if ((got_stop || FD_ISSET(master, &r)) && !stopping) {
-			accepting = 0;
-			stopping = 1;
+		me->n[N_HELD] = held + db_held(db);
+		tick();
+		live(got_stop || FD_ISSET(master, &r), all && ready <= 0);
+		if (life >= LAST_CALL && stop_at == 0)
 			stop_at = now + STOP_SECONDS * 1000;
-		} else if (stopping == 2 || (stopping && (ready <= 0 || now > stop_at - 10000))) {
-			stopping = 2;	/* not before what has arrived whole has been taken */
-			say_goodbye();
-		}
-		if ((!accepting && nsessions == 0 && npending == 0) || (stopping && now > stop_at))
-			return;
+		if (stop_at && now > stop_at)
+			break;
 	}
 }
 
@@ -2152,15 +2220,32 @@ parse_network(struct mime_span item, struct network *net)
 	return 0;
 }
 
-/* Root ends here: groups, gid, uid, each checked, and no way back. */
-static void
+/* Root ends here: groups, gid, uid, each checked, and no way back. -1 with errno. */
+static int
 drop_privileges(const struct passwd *pw)
 {
 	if (geteuid() != 0)
-		return;
-	if (setgroups(1, &pw->pw_gid) == -1 || setgid(pw->pw_gid) == -1 ||
-	    setuid(pw->pw_uid) == -1 || (pw->pw_uid != 0 && setuid(0) != -1))
-		die("cannot become GSMTP_USER=%s: %s", conf.text[GSMTP_USER], strerror(errno));
+		return 0;
+	return setgroups(1, &pw->pw_gid) == -1 || setgid(pw->pw_gid) == -1 ||
+	    setuid(pw->pw_uid) == -1 || (pw->pw_uid != 0 && setuid(0) != -1) ? -1 : 0;
+}
+
+/*
+ * No descriptor that select() cannot watch can be had from here on, neither by us nor
+ * by a library. Room for clients is what the rest leaves.
+ */
+static int
+limit_descriptors(void)
+{
+	struct rlimit r;
+	long n = FDS;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < FDS)
+		n = (long)r.rlim_cur;
+	r.rlim_cur = (rlim_t)n;
+	setrlimit(RLIMIT_NOFILE, &r);
+	n -= SPARE_FDS + listeners.n;
+	return n < conf.num[MAX_SMTP_CLIENTS] ? (int)n : (int)conf.num[MAX_SMTP_CLIENTS];
 }
 
 static struct db_config
@@ -2178,24 +2263,30 @@ database(const struct config *c)
 	return d;
 }
 
-/* From fork() to exit. */
+/* From fork() to exit. master: a socket that takes the log, and can be read when the master is gone. */
 static void
-worker(struct board *b, int number, int master, const sigset_t *unblocked, const struct passwd *pw)
+worker(int slot, int master, const struct passwd *pw)
 {
 	struct db_config d = database(&conf);
 	const char *list;
 	struct mime_span item;
 	size_t n;
 
-	drop_privileges(pw);
-	log_pid = (long)getpid();
-	board = b;
-	me = &b->slot[number];
-	me->clients = 0;
-	me->held = 0;
-	me->alive = 1;
-	my_keys = (uint64_t *)(void *)&b->slot[b->workers] + (size_t)number * b->keys;
-	memset(my_keys, 0, b->keys * sizeof(*my_keys));
+	if (journal.fd != -1)
+		close(journal.fd);
+	journal.fd = master;
+	journal.is_worker = 1;
+	journal.len = 0;
+	journal.dropped = 0;
+	journal.pid = (long)getpid();
+	if (drop_privileges(pw) == -1) {
+		log_line(0, "error cannot become GSMTP_USER=%s: %s", conf.text[GSMTP_USER], strerror(errno));
+		log_flush();
+		exit(1);
+	}
+	got_stop = got_hup = got_usr1 = 0;
+	max_sessions = limit_descriptors();
+	me = &board->slot[slot];
 	for (n = 1, list = conf.text[GM_ALLOWED_HOSTS]; *list; list++)
 		n += *list == ',';
 	allowed = must(calloc(n, sizeof(*allowed)));
@@ -2208,9 +2299,9 @@ worker(struct board *b, int number, int master, const sigset_t *unblocked, const
 		parse_network(item, &proxies[nproxies++]);
 	db = must(db_new(&d));
 	now = clock_ms();
-	log_line(0, "worker-start number=%d", number + 1);
-	worker_loop(master, unblocked);
-	log_line(0, "worker-stop number=%d", number + 1);
+	log_line(0, "worker-start number=%d", slot + 1);
+	worker_loop(master);
+	log_line(0, "worker-stop number=%d", slot + 1);
 	log_flush();
 	db_free(db);
 	exit(0);
@@ -2541,7 +2632,7 @@ config_finish(struct config *c, char *why, size_t cap)
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 #endif
 	if (*c->text[GSMTP_WORKERS] == '\0')
-		config_number(c, GSMTP_WORKERS, cpus < 1 ? 1 : cpus > 1024 ? 1024 : cpus,
+		config_number(c, GSMTP_WORKERS, cpus < 1 ? 1 : cpus > SLOTS / 2 ? SLOTS / 2 : cpus,
 		    "processors online");
 	if (c->num[GSMTP_WORKERS] < need)
 		config_number(c, GSMTP_WORKERS, need, "raised for MAX_SMTP_CLIENTS");
@@ -2583,17 +2674,17 @@ fail:
 
 /* As a file for -c, but for the password. */
 static void
-config_print(void)
+config_print(const struct config *c)
 {
 	int i;
 
 	for (i = 0; i < NAMES; i++) {
-		const char *value = conf.text[i], *quote = strpbrk(value, " \"'") ? "\"" : "";
+		const char *value = c->text[i], *quote = strpbrk(value, " \"'") ? "\"" : "";
 
 		if (settings[i].kind == SECRET && *value)
-			printf("# %s: set, not shown\n#%s=\n", conf.source[i], settings[i].name);
+			printf("# %s: set, not shown\n#%s=\n", c->source[i], settings[i].name);
 		else
-			printf("# %s\n%s=%s%s%s\n", conf.source[i], settings[i].name, quote, value,
+			printf("# %s\n%s=%s%s%s\n", c->source[i], settings[i].name, quote, value,
 			    quote);
 	}
 	printf("# port %s where GSMTP_LISTEN names none (-p)\n", port);
@@ -2733,20 +2824,17 @@ listen_all(const struct config *c, struct listeners *to, char *why, size_t cap)
 	return -1;
 }
 
-/* All that a worker inherits is ready: it serves from now on. */
-static void
-take(struct listeners *new)
-{
-	listen_drop(&listeners, new);
-	listeners = *new;
-	tls_use();
-}
-
 /* ---- the master ---- */
 
-static struct child *children;
-static struct slot totals;		/* of boards that are gone */
-static long long started;
+static struct {
+	struct child child[SLOTS];
+	struct passwd user;		/* GSMTP_USER */
+	char **argv;
+	uint64_t gone[COUNTS];		/* counted by workers that have ended */
+	long long started;		/* ms */
+	long long start_at, pause;	/* ms: the next worker is not started before */
+	long long stop_at;		/* ms: workers are killed then; 0: no TERM has come */
+} master;
 
 static void
 on_signal(int sig)
@@ -2755,49 +2843,13 @@ on_signal(int sig)
 		got_stop = 1;
 	else if (sig == SIGHUP)
 		got_hup = 1;
-	else if (sig == SIGUSR1)
-		got_usr1 = 1;
 	else
-		got_child = 1;
-}
-
-static struct board *
-board_new(int workers)
-{
-	size_t size = sizeof(struct board) + (size_t)workers *
-	    (sizeof(struct slot) + FD_SETSIZE * sizeof(uint64_t));
-	struct board *b = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
-
-	if (b == MAP_FAILED)
-		die("shared memory: %s", strerror(errno));
-	b->workers = workers;
-	b->keys = FD_SETSIZE;
-	return b;
-}
-
-static void
-slot_sum(struct slot *sum, const struct board *b)
-{
-	int i;
-
-	for (i = 0; i < b->workers; i++) {
-		const struct slot *s = &b->slot[i];
-
-		sum->clients += s->clients;
-		sum->connections += s->connections;
-		sum->mails += s->mails;
-		sum->rows += s->rows;
-		sum->octets += s->octets;
-		sum->deferred += s->deferred;
-		sum->refused += s->refused;
-		sum->statements += s->statements;
-		sum->held += s->held;
-	}
+		got_usr1 = 1;
 }
 
 /* Makes ps(1) tell workers from the master, where the arguments can be written over. */
 static void
-set_title(char **argv, int number)
+set_title(char **argv, int slot)
 {
 	char title[32];
 	size_t room = 0;
@@ -2807,127 +2859,175 @@ set_title(char **argv, int number)
 		room += strlen(argv[i]) + 1;
 	if (room == 0)
 		return;
-	snprintf(title, sizeof(title), "smtpd: worker %d", number + 1);
+	snprintf(title, sizeof(title), "smtpd: worker %d", slot + 1);
 	memset(argv[0], 0, room);
 	memcpy(argv[0], title, strlen(title) < room ? strlen(title) : room - 1);
 }
 
-/* Starts a worker in its place on the board; pipe: its read end closes with the master. */
-static void
-child_start(struct child *c, char **argv, const int pipe_fd[2], const sigset_t *unblocked,
-    const struct passwd *pw)
+/* A worker of the present configuration, in a slot that is free; -1: there is none. */
+static int
+child_start(void)
 {
-	log_flush();
-	c->started = clock_ms();
-	c->when = LLONG_MAX;
-	if ((c->pid = fork()) == 0) {
-		close(pipe_fd[1]);
-		got_stop = got_hup = got_usr1 = got_child = 0;
-		set_title(argv, c->number);
-		worker(c->board, c->number, pipe_fd[0], unblocked, pw);
-	}
-	if (c->pid == -1) {
-		log_line(0, "fork-error %s", strerror(errno));
-		c->pid = 0;
-		c->when = c->started + 1000;
-	}
-}
-
-/* A generation of workers, all on one board. */
-static struct board *
-generation_start(char **argv, const int pipe_fd[2], const sigset_t *unblocked,
-    const struct passwd *pw)
-{
-	struct board *b = board_new((int)conf.num[GSMTP_WORKERS]);
-	int i;
-
-	for (i = 0; i < b->workers; i++) {
-		struct child *c = must(calloc(1, sizeof(*c)));
-
-		c->board = b;
-		c->number = i;
-		c->next = children;
-		children = c;
-		child_start(c, argv, pipe_fd, unblocked, pw);
-	}
-	return b;
-}
-
-static void
-signal_children(int sig, const struct board *except)
-{
+	int i, slot, fd[2] = { -1, -1 };
 	struct child *c;
 
-	for (c = children; c; c = c->next)
-		if (c->pid > 0 && c->board != except)
-			kill(c->pid, sig);
+	for (slot = 0; slot < SLOTS && master.child[slot].pid != 0; slot++)
+		;
+	if (slot == SLOTS)
+		return -1;
+	log_flush();
+	c = &master.child[slot];
+	memset((void *)(uintptr_t)&board->slot[slot], 0, sizeof(board->slot[slot]));
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == -1 || fd[0] >= FDS || (c->pid = fork()) == -1) {
+		log_line(0, "fork-error %s", strerror(errno));
+		close(fd[0]);
+		close(fd[1]);
+		c->pid = 0;
+		return -1;
+	}
+	fcntl(fd[0], F_SETFL, O_NONBLOCK);
+	fcntl(fd[1], F_SETFL, O_NONBLOCK);
+	if (c->pid == 0) {
+		close(fd[0]);
+		for (i = 0; i < SLOTS; i++)
+			if (master.child[i].pid > 0)
+				close(master.child[i].fd);
+		set_title(master.argv, slot);
+		worker(slot, fd[1], &master.user);
+	}
+	close(fd[1]);
+	c->fd = fd[0];
+	c->draining = 0;
+	c->started = now;
+	c->len = 0;
+	if (board->used <= slot)
+		board->used = slot + 1;
+	return 0;
+}
+
+static void
+signal_children(int sig, int draining_only)
+{
+	int i;
+
+	for (i = 0; i < SLOTS; i++)
+		if (master.child[i].pid > 0 && (master.child[i].draining || !draining_only))
+			kill(master.child[i].pid, sig);
+}
+
+/* Whatever a worker that went mad has written: what is nobody's is zero. */
+static void
+board_clear(void)
+{
+	int i, used = 0;
+
+	for (i = 0; i < SLOTS; i++)
+		if (master.child[i].pid != 0)
+			used = i + 1;
+	for (i = 0; i < used; i++)
+		if (master.child[i].pid == 0)
+			memset((void *)(uintptr_t)&board->slot[i], 0, sizeof(board->slot[i]));
+	board->used = used;
 }
 
 /*
- * Takes note of workers that have ended. One of the current generation comes
- * back at once, or, where it died within seconds of its start, after a pause
- * that grows with each such death.
+ * A worker that has let go of its socket has ended, and gives its slot back. Where it
+ * was to go on, the next starts at once, or, where it died within seconds of its start,
+ * after a pause that grows with each such death.
  */
 static void
-reap(const struct board *current)
+child_ended(int slot)
 {
-	static long long pause;
-	struct child *c, **link;
-	pid_t pid;
-	int status;
+	struct child *c = &master.child[slot];
+	int i, status = 0, expected = c->draining || master.stop_at;
+	char restart[24] = "no";
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (link = &children; (c = *link) != NULL && c->pid != pid; link = &c->next)
-			;
-		if (c == NULL)
-			continue;
-		c->board->slot[c->number].alive = 0;
-		c->board->slot[c->number].clients = 0;
-		c->board->slot[c->number].held = 0;
-		c->pid = 0;
-		if (c->board == current) {
-			pause = now - c->started > 10000 ? 0 : pause ? pause * 2 : 1000;
-			if (pause > 30000)
-				pause = 30000;
-			c->when = now + pause;
-			if (WIFSIGNALED(status))
-				log_line(0, "worker-died number=%d pid=%ld signal=%d restart=%llds",
-				    c->number + 1, (long)pid, WTERMSIG(status), pause / 1000);
-			else
-				log_line(0, "worker-died number=%d pid=%ld exit=%d restart=%llds",
-				    c->number + 1, (long)pid, WEXITSTATUS(status), pause / 1000);
-			continue;
-		}
-		*link = c->next;
-		for (link = &children; *link && (*link)->board != c->board; link = &(*link)->next)
-			;
-		if (*link == NULL) {	/* the last of its generation */
-			slot_sum(&totals, c->board);
-			munmap(c->board, sizeof(*c->board) + (size_t)c->board->workers *
-			    (sizeof(struct slot) + FD_SETSIZE * sizeof(uint64_t)));
-		}
-		free(c);
+	kill(c->pid, SIGKILL);	/* in vain, unless it went mad */
+	waitpid(c->pid, &status, 0);
+	close(c->fd);
+	for (i = N_HELD + 1; i < COUNTS; i++)
+		master.gone[i] += board->slot[slot].n[i];
+	if (!expected) {
+		master.pause = now - c->started > 10000 ? 0 : master.pause ? master.pause * 2 : 1000;
+		if (master.pause > PAUSE_MAX)
+			master.pause = PAUSE_MAX;
+		master.start_at = now + master.pause;
+		snprintf(restart, sizeof(restart), "%llds", master.pause / 1000);
 	}
+	if (!expected || WIFSIGNALED(status) || WEXITSTATUS(status) != 0)
+		log_line(0, "worker-died number=%d pid=%ld %s=%d restart=%s", slot + 1, (long)c->pid,
+		    WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ?
+		    WTERMSIG(status) : WEXITSTATUS(status), restart);
+	c->pid = 0;
+	board_clear();
+}
+
+/* Takes what a worker has sent to the log, up to its end. */
+static void
+log_collect(int slot)
+{
+	struct child *c = &master.child[slot];
+	ssize_t n;
+	char *p, *lf;
+
+	while ((n = read(c->fd, c->part + c->len, sizeof(c->part) - c->len)) > 0) {
+		c->len += (size_t)n;
+		for (p = c->part; (lf = memchr(p, '\n', c->len)) != NULL; p = lf + 1) {
+			log_add(p, (size_t)(lf - p) + 1);
+			c->len -= (size_t)(lf - p) + 1;
+		}
+		memmove(c->part, p, c->len);
+		if (c->len == sizeof(c->part))
+			c->len = 0;	/* that is no line of ours */
+	}
+	if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+		child_ended(slot);
+}
+
+/* Waits for signals, lines for the log, fd (-1: none), or that time; 1: fd can be read. */
+static int
+master_wait(int fd, long long until)
+{
+	long long ms = until > now ? until - now : 0;
+	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000 * 1000000) };
+	int i, max = fd > journal.fd ? fd : journal.fd;
+	fd_set r, w;
+
+	log_flush();
+	FD_ZERO(&r);
+	FD_ZERO(&w);
+	if (fd != -1)
+		FD_SET(fd, &r);
+	if (journal.len > 0)
+		FD_SET(journal.fd == -1 ? STDERR_FILENO : journal.fd, &w);
+	for (i = 0; i < SLOTS; i++)
+		if (master.child[i].pid > 0) {
+			FD_SET(master.child[i].fd, &r);
+			if (master.child[i].fd > max)
+				max = master.child[i].fd;
+		}
+	if (pselect((max > STDERR_FILENO ? max : STDERR_FILENO) + 1, &r, &w, NULL, &ts, &unblocked) == -1)
+		FD_ZERO(&r);
+	hear_signals();
+	now = clock_ms();
+	for (i = 0; i < SLOTS; i++)
+		if (master.child[i].pid > 0 && FD_ISSET(master.child[i].fd, &r))
+			log_collect(i);
+	return fd != -1 && FD_ISSET(fd, &r);
 }
 
 static void
 counters(void)
 {
-	struct slot sum = totals;
-	const struct board *last = NULL;
-	struct child *c;
-	int workers = 0;
+	char line[1024];
+	int i, workers = 0, len = 0;
 
-	for (c = children; c; c = c->next) {
-		workers += c->pid > 0;
-		if (c->board != last)	/* a generation's children stand together */
-			slot_sum(&sum, c->board);
-		last = c->board;
-	}
-	log_line(0, "counters uptime=%llds workers=%d clients=%lu connections=%lu mails=%lu rows=%lu "
-	    "octets=%llu deferred=%lu refused=%lu statements=%lu held=%lu", (now - started) / 1000,
-	    workers, sum.clients, sum.connections, sum.mails, sum.rows,
-	    (unsigned long long)sum.octets, sum.deferred, sum.refused, sum.statements, (unsigned long)sum.held);
+	for (i = 0; i < SLOTS; i++)
+		workers += master.child[i].pid > 0;
+	for (i = 0; i < COUNTS; i++)
+		len += snprintf(line + len, sizeof(line) - (size_t)len, " %s=%llu", count_names[i],
+		    (unsigned long long)(master.gone[i] + board_sum((enum count)i)));
+	log_line(0, "counters uptime=%llds workers=%d%s", (now - master.started) / 1000, workers, line);
 }
 
 /* GSMTP_USER, where there is a root to give up. */
@@ -2957,119 +3057,192 @@ static void
 raise_descriptors(void)
 {
 	struct rlimit r;
-	long want = (conf.num[MAX_SMTP_CLIENTS] < FD_SETSIZE - SPARE_FDS ?
-	    conf.num[MAX_SMTP_CLIENTS] : FD_SETSIZE - SPARE_FDS) + SPARE_FDS;
+	long spare = SPARE_FDS + listeners.n;
+	long want = conf.num[MAX_SMTP_CLIENTS] < FDS - spare ? conf.num[MAX_SMTP_CLIENTS] + spare : FDS;
 
-	max_sessions = (int)want - SPARE_FDS;
 	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur == RLIM_INFINITY ||
 	    r.rlim_cur >= (rlim_t)want)
 		return;
 	r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > (rlim_t)want ? (rlim_t)want :
 	    r.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &r);
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < (rlim_t)want) {
-		max_sessions = (int)r.rlim_cur - SPARE_FDS;
-		if (max_sessions < 1)
-			die("ulimit -n %ld leaves no descriptor for clients: %d are needed",
-			    (long)r.rlim_cur, SPARE_FDS + 1);
-		log_line(0, "warning ulimit -n is %ld: a worker serves only %d clients at once, "
-		    "MAX_SMTP_CLIENTS=%ld would take ulimit -n %ld", (long)r.rlim_cur,
-		    max_sessions, conf.num[MAX_SMTP_CLIENTS], want);
-	}
+	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur >= (rlim_t)want)
+		return;
+	if ((long)r.rlim_cur <= spare)
+		die("ulimit -n %ld leaves no descriptor for clients: %ld are needed", (long)r.rlim_cur,
+		    spare + 1);
+	log_line(0, "warning ulimit -n is %ld: a worker serves only %ld clients at once, "
+	    "MAX_SMTP_CLIENTS=%ld would take ulimit -n %ld", (long)r.rlim_cur,
+	    (long)r.rlim_cur - spare, conf.num[MAX_SMTP_CLIENTS], want);
 }
 
-/* HUP: the log anew, the configuration anew, the next generation; a bad one changes nothing. */
-static struct board *
-reload(struct board *current, char **argv, const int pipe_fd[2], const sigset_t *unblocked,
-    struct passwd *pw)
+/*
+ * Looks at the database as a worker will, with its rights, in a child that is not waited
+ * for longer than that: 0 mails can be stored, 1 it is away, -1 an operator must mend it.
+ * why: one line, of what was found or of what is wrong.
+ */
+static int
+check_database(const struct config *c, const struct passwd *pw, long ms, char *why, size_t cap)
+{
+	struct db_config d = database(c);
+	long long until = clock_ms() + ms;
+	size_t len = 0;
+	ssize_t n = -1;
+	int fd[2], status;
+	pid_t pid;
+
+	if (pipe(fd) == -1 || (pid = fork()) == -1) {
+		snprintf(why, cap, "fork: %s", strerror(errno));
+		return 1;
+	}
+	if (pid == 0) {
+		status = drop_privileges(pw);
+		if (status == -1)
+			snprintf(why, cap, "cannot become GSMTP_USER: %s", strerror(errno));
+		else
+			status = db_check(&d, why, cap);
+		n = write(fd[1], why, strlen(why));
+		_exit(n == -1 ? 2 : status + 1);
+	}
+	close(fd[1]);
+	now = clock_ms();
+	while (n != 0 && len < cap - 1 && now < until && !got_stop)
+		if (master_wait(fd[0], until) && (n = read(fd[0], why + len, cap - 1 - len)) > 0)
+			len += (size_t)n;
+	why[len] = '\0';
+	if (n != 0) {
+		kill(pid, SIGKILL);
+		snprintf(why, cap, "no answer within %ld s", ms / 1000);
+	}
+	close(fd[0]);
+	waitpid(pid, &status, 0);
+	return n == 0 && WIFEXITED(status) ? WEXITSTATUS(status) - 1 : 1;
+}
+
+/* What workers need beside their settings. */
+struct needs {
+	struct passwd user;
+	struct listeners listen;
+	char tls[1024];			/* what was loaded, or "" */
+	char why[2048];			/* what the database is, or what is wrong */
+};
+
+/*
+ * Gets all that workers need of a configuration, for start, -t and HUP, before any of it is
+ * taken: 0; 1: but the database is away; or -1, and nothing has changed.
+ */
+static int
+prepare(const struct config *c, struct needs *n, long ms)
+{
+	int state;
+
+	memset(n, 0, sizeof(*n));
+	if (find_user(c, &n->user, n->why, sizeof(n->why)) == -1)
+		return -1;
+	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], n->tls, sizeof(n->tls)) == -1) {
+		memcpy(n->why, n->tls, sizeof(n->tls));
+		return -1;
+	}
+	if (listen_all(c, &n->listen, n->why, sizeof(n->why)) == -1)
+		return -1;
+	if ((state = check_database(c, &n->user, ms, n->why, sizeof(n->why))) == -1)
+		listen_drop(&n->listen, &listeners);
+	return state;
+}
+
+/* Workers that are started from now on have it all. */
+static void
+take(struct config *c, struct needs *n, const char *event, int state)
+{
+	listen_drop(&listeners, &n->listen);
+	listeners = n->listen;
+	tls_use();
+	config_free(&conf);
+	conf = *c;
+	master.user = n->user;
+	raise_descriptors();
+	log_line(0, "%s version=%s host=%s listen=%s port=%s workers=%ld tls=%s", event, VERSION,
+	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS],
+	    *n->tls ? n->tls : "-");
+	if (state == 1)
+		log_line(0, "database-away %s: mail gets 451 until it is back", n->why);
+}
+
+/* HUP: the log anew, the configuration anew, new workers; a bad one changes nothing. */
+static void
+reload(void)
 {
 	struct config c;
-	struct passwd user = *pw;
-	struct listeners new;
-	char why[1024] = "", tls[1024] = "";
+	struct needs new;
+	int i, state = -1;
 
-	if (log_fd != -1 && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
+	if (journal.fd != -1 && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
 		log_line(0, "log-error %s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
-	if (config_load(&c, why, sizeof(why)) == -1) {
-		log_line(0, "reload-error %s: the old configuration stays", why);
-		return current;
-	}
-	if (find_user(&c, &user, why, sizeof(why)) == -1 ||
-	    tls_load(c.text[GSMTP_TLS_CERT], c.text[GSMTP_TLS_KEY], tls, sizeof(tls)) == -1 ||
-	    listen_all(&c, &new, why, sizeof(why)) == -1) {
-		log_line(0, "reload-error %s: the old configuration stays", *why ? why : tls);
+	if (config_load(&c, new.why, sizeof(new.why)) == -1 ||
+	    (state = prepare(&c, &new, CHECK_MS)) == -1) {
+		log_line(0, "reload-error %s: the old configuration stays", new.why);
 		config_free(&c);
-		return current;
+		return;
 	}
 	if (*c.text[GSMTP_LOG_FILE] && strcmp(c.text[GSMTP_LOG_FILE], conf.text[GSMTP_LOG_FILE]) &&
 	    log_open(c.text[GSMTP_LOG_FILE]) == -1)
 		log_line(0, "log-error %s: %s", c.text[GSMTP_LOG_FILE], strerror(errno));
-	take(&new);
-	config_free(&conf);
-	conf = c;
-	*pw = user;
-	raise_descriptors();
-	log_line(0, "reload workers=%ld tls=%s", conf.num[GSMTP_WORKERS], *tls ? tls : "-");
-	current = generation_start(argv, pipe_fd, unblocked, pw);
-	signal_children(SIGHUP, current);
-	return current;
+	take(&c, &new, "reload", state);
+	for (i = 0; i < SLOTS; i++)
+		master.child[i].draining = 1;
+	master.start_at = now;
+	master.pause = 0;
+}
+
+/* Starts the workers that are missing; the time when more are to be started. */
+static long long
+replace(void)
+{
+	int i, running = 0;
+
+	for (i = 0; i < SLOTS; i++)
+		running += master.child[i].pid > 0 && !master.child[i].draining;
+	for (; running < conf.num[GSMTP_WORKERS] && now >= master.start_at; running++)
+		if (child_start() == -1)
+			master.start_at = now + 1000;
+	return running < conf.num[GSMTP_WORKERS] ? master.start_at : now + 86400000;
 }
 
 /* Watches the workers until it is told to stop; then gives them time to finish. */
 static void
-master(char **argv, const sigset_t *unblocked, struct passwd *pw)
+master_loop(void)
 {
-	struct board *current;
-	struct timespec ts;
-	struct child *c;
-	long long next, stop_at = 0;
-	int pipe_fd[2];
+	long long until;
+	int i;
 
-	if (pipe(pipe_fd) == -1)
-		die("pipe: %s", strerror(errno));
-	started = now = clock_ms();
-	current = generation_start(argv, pipe_fd, unblocked, pw);
+	master.started = now = clock_ms();
 	for (;;) {
-		for (next = stop_at ? stop_at : LLONG_MAX, c = children; c; c = c->next)
-			if (c->pid == 0 && c->when < next)
-				next = c->when;
-		next = next > now ? next - now : 0;
-		ts.tv_sec = (time_t)(next / 1000);
-		ts.tv_nsec = (long)(next % 1000) * 1000000;
-		log_flush();
-		pselect(0, NULL, NULL, NULL, next > 86400000 ? NULL : &ts, unblocked);
-		now = clock_ms();
-		if (got_child) {
-			got_child = 0;
-			reap(stop_at ? NULL : current);
-		}
+		until = master.stop_at ? master.stop_at : replace();
+		master_wait(-1, until);
 		if (got_usr1) {
 			got_usr1 = 0;
 			counters();
 		}
-		if (got_stop && !stop_at) {
+		if (got_stop && !master.stop_at) {
 			log_line(0, "stop");
-			stop_at = now + (STOP_SECONDS + 2) * 1000;
-			signal_children(SIGTERM, NULL);
+			master.stop_at = now + (STOP_SECONDS + 2) * 1000;
+			signal_children(SIGTERM, 0);
 		}
-		if (stop_at) {
-			for (c = children; c && c->pid == 0; c = c->next)
+		if (master.stop_at) {
+			for (i = 0; i < SLOTS && master.child[i].pid == 0; i++)
 				;
-			if (c == NULL)
+			if (i == SLOTS)
 				break;
-			if (now >= stop_at) {
-				signal_children(SIGKILL, NULL);
-				stop_at = now + 1000;
+			if (now >= master.stop_at) {
+				signal_children(SIGKILL, 0);
+				master.stop_at = now + 1000;
 			}
-			continue;
-		}
-		if (got_hup) {
+		} else if (got_hup) {
 			got_hup = 0;
-			current = reload(current, argv, pipe_fd, unblocked, pw);
+			reload();
+			replace();
+			signal_children(SIGHUP, 1);
 		}
-		for (c = children; c; c = c->next)
-			if (c->pid == 0 && c->when <= now)
-				child_start(c, argv, pipe_fd, unblocked, pw);
 	}
 	counters();
 	log_line(0, "stopped");
@@ -3134,81 +3307,79 @@ copy(const char *s)
 	return s ? must(strdup(s)) : NULL;
 }
 
+/* Signals are heard while a loop sleeps and at no other time, whatever a supervisor had blocked. */
+static void
+catch_signals(void)
+{
+	static const int heard[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
+	struct sigaction sa;
+	sigset_t blocked;
+	size_t i;
+
+	memset(&sa, 0, sizeof(sa));
+	sigemptyset(&sa.sa_mask);
+	sigemptyset(&blocked);
+	sigemptyset(&unblocked);
+	sa.sa_handler = on_signal;
+	for (i = 0; i < sizeof(heard) / sizeof(*heard); i++) {
+		sigaddset(&blocked, heard[i]);
+		sigaction(heard[i], &sa, NULL);
+	}
+	sa.sa_handler = SIG_IGN;
+	sigaction(SIGPIPE, &sa, NULL);
+	sa.sa_handler = SIG_DFL;
+	sigaction(SIGCHLD, &sa, NULL);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+}
+
 int
 main(int argc, char **argv)
 {
-	struct sigaction sa;
-	sigset_t blocked, unblocked;
-	struct passwd pw;
-	struct db_config d;
-	struct listeners new;
-	char why[2048], tls[1024] = "";
+	struct config c;
+	struct needs needs;
+	char why[2048];
 	uint64_t n;
 	int i, state, fresh;
 
+	/* Where 0 to 2 were closed, no other descriptor may take their place. */
+	while ((i = open("/dev/null", O_RDWR)) != -1 && i <= STDERR_FILENO)
+		;
+	close(i);
 	parse_options(argc, argv);
-	memset(&pw, 0, sizeof(pw));
-	log_pid = (long)getpid();
+	journal.pid = (long)getpid();
 	config_file = copy(config_file);
 	port = copy(port);
 	for (i = 0; i < NAMES; i++)
 		cli[i] = copy(cli[i]);
 	if (parse_number(port, &n) == -1 || n < 1 || n > 65535)
 		die("-p %s: not a port", port);
-	if (config_load(&conf, why, sizeof(why)) == -1 || find_user(&conf, &pw, why, sizeof(why)) == -1)
+	if (config_load(&c, why, sizeof(why)) == -1)
 		die("%s", why);
 	if (testing)
-		config_print();
-	if (tls_load(conf.text[GSMTP_TLS_CERT], conf.text[GSMTP_TLS_KEY], tls, sizeof(tls)) == -1)
-		die("%s", tls);
-	fresh = access(conf.text[GSMTP_LOG_FILE], F_OK) == -1;
-	if (*conf.text[GSMTP_LOG_FILE] && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
-		die("%s: GSMTP_LOG_FILE=%s: %s", conf.source[GSMTP_LOG_FILE],
-		    conf.text[GSMTP_LOG_FILE], strerror(errno));
+		config_print(&c);
+	fresh = access(c.text[GSMTP_LOG_FILE], F_OK) == -1;
+	if (*c.text[GSMTP_LOG_FILE] && log_open(c.text[GSMTP_LOG_FILE]) == -1)
+		die("%s: GSMTP_LOG_FILE=%s: %s", c.source[GSMTP_LOG_FILE],
+		    c.text[GSMTP_LOG_FILE], strerror(errno));
 	if (testing && fresh)
-		unlink(conf.text[GSMTP_LOG_FILE]);
-	if (listen_all(&conf, &new, why, sizeof(why)) == -1)
-		die("%s", why);
-	take(&new);
-	d = database(&conf);
+		unlink(c.text[GSMTP_LOG_FILE]);
+	catch_signals();
+	state = prepare(&c, &needs, testing ? 10 * CHECK_MS : CHECK_MS);
+	if (got_stop)
+		return 0;
+	if (state == -1 || (testing && state == 1))
+		die("%s%s", needs.why, state == 1 ?
+		    " (a start goes on, and mail gets 451 until it is back)" : "");
 	if (testing) {
-		if (*tls)
-			printf("# TLS: %s\n", tls);
-		state = db_check(&d, why, sizeof(why));
-		if (state != 0)
-			die("%s%s", why, state == 1 ?
-			    " (a start goes on, and mail gets 451 until it is back)" : "");
-		printf("# database: %s\n# ok\n", why);
+		printf(*needs.tls ? "# TLS: %s\n" : "", needs.tls);
+		printf("# database: %s\n# ok\n", needs.why);
 		return 0;
 	}
-
-	sigemptyset(&blocked);
-	sigaddset(&blocked, SIGTERM);
-	sigaddset(&blocked, SIGINT);
-	sigaddset(&blocked, SIGHUP);
-	sigaddset(&blocked, SIGUSR1);
-	sigaddset(&blocked, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &blocked, &unblocked);
-	memset(&sa, 0, sizeof(sa));
-	sigemptyset(&sa.sa_mask);
-	sa.sa_handler = on_signal;
-	sigaction(SIGTERM, &sa, NULL);
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGHUP, &sa, NULL);
-	sigaction(SIGUSR1, &sa, NULL);
-	sigaction(SIGCHLD, &sa, NULL);
-	sa.sa_handler = SIG_IGN;
-	sigaction(SIGPIPE, &sa, NULL);
-
-	state = db_check(&d, why, sizeof(why));
-	if (state == -1)
-		die("%s", why);
-	raise_descriptors();
-	log_line(0, "start version=%s host=%s listen=%s port=%s workers=%ld tls=%s", VERSION,
-	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS],
-	    *tls ? tls : "-");
-	if (state == 1)
-		log_line(0, "database-away %s: mail gets 451 until it is back", why);
-	master(argv, &unblocked, &pw);
+	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
+	if (board == MAP_FAILED)
+		die("shared memory: %s", strerror(errno));
+	master.argv = argv;
+	take(&c, &needs, "start", state);
+	master_loop();
 	return 0;
 }
