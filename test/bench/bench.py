@@ -53,8 +53,10 @@ PEERS = {
     "python": ("aiosmtpd, email, MySQLdb (Python)", 6),
 }
 SINK = "smtp-sink"	# Postfix's, stores nothing
-NAMES = {"smtpd": "smtpd", "before": "smtpd before", SINK: "smtp-sink (Postfix; stores nothing)"}
+NAMES = {"smtpd": "smtpd", SINK: "smtp-sink (Postfix; stores nothing)"}
 NAMES.update({k: v[0] for k, v in PEERS.items()})
+if options.b:		# ../smtpd-1.0/smtpd is "smtpd-1.0"
+    NAMES["before"] = os.path.basename(os.path.dirname(os.path.abspath(options.b)))
 lines = []
 
 
@@ -139,6 +141,14 @@ def memory(pid):
     return total * 1024
 
 
+def processor():
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
 # ---- the servers
 
 class Db(live.Database):
@@ -167,6 +177,11 @@ class Db(live.Database):
 
     def rows(self):
         return int(self.sql("SELECT COUNT(*) FROM new_mail"))
+
+    def statements(self):
+        return sum(int(line.split()[1]) for line in self.sql(
+            "SHOW GLOBAL STATUS WHERE Variable_name IN ('Com_insert','Com_insert_select')"
+        ).splitlines())
 
 
 def peer(argv, port):
@@ -203,8 +218,9 @@ def servers(db):
 class Sample:
     """count mails, in seconds; CPU of server, database and generator; latency in ms."""
 
-    def __init__(self, count, seconds, server, database, generator, p50, p99):
+    def __init__(self, count, seconds, server, database, generator, p50, p99, statements):
         self.rate = count / seconds
+        self.rows = count / statements if statements else 0	# rows a statement
         self.server, self.database, self.generator = (1000 * x / count for x in
                                                        (server, database, generator))
         self.p50, self.p99 = p50, p99
@@ -212,6 +228,7 @@ class Sample:
 
 def measure(db, pid, argv, count, stores=True):
     before = db.rows() if stores else 0
+    statements = db.statements()
     was = cpu(pid) if pid else 0.0
     was_db = cpu(db.process.pid)
     was_gen = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -224,6 +241,7 @@ def measure(db, pid, argv, count, stores=True):
     server = (cpu(pid) - was) if pid else 0.0
     database = cpu(db.process.pid) - was_db
     generator = gen.ru_utime + gen.ru_stime - was_gen.ru_utime - was_gen.ru_stime
+    statements = db.statements() - statements
     p50 = p99 = 0.0
     words = r.stdout.split()
     if len(words) == 5:
@@ -234,7 +252,7 @@ def measure(db, pid, argv, count, stores=True):
         raise SystemExit("%d mails, %d given 250, %d rows" % (count, given, db.rows() - before))
     if stores and before > 200000:
         db.empty()
-    return Sample(count, seconds, server, database, generator, p50, p99)
+    return Sample(count, seconds, server, database, generator, p50, p99, statements)
 
 
 def flush_ms(db):
@@ -304,6 +322,8 @@ class Disk:
         return [(c, -n // c) for c in (1, 2, 4, 10)] + [(1, -1)] * (n == 20)
 
     def round(self):
+        self.db.empty()
+        self.ceiling("4k", 1000, (2, -32))	# a table that has its first pages
         smtpd, port = self.servers["smtpd"]
         seen = set()
         for load in self.loads:
@@ -328,7 +348,6 @@ class Disk:
                 few = n // 20 if shape == (1, -1) else n // (2 if self.slower else 1)
                 self.add(mails + "-" + sessions, "ceiling %dx%d" % shape,
                          self.ceiling(mails, few, shape))
-        self.db.empty()
         if "held" not in self.loads:
             return
         # 900 connections that do nothing, and mail beside them; before and after, mail alone
@@ -347,7 +366,6 @@ class Disk:
         live.stop(holder)
         time.sleep(0.5)
         beside("before-held")
-        self.db.empty()
 
     # ---- what is told of it
 
@@ -356,9 +374,10 @@ class Disk:
 
     def table(self):
         say()
-        say("A flush takes %.1f ms." % self.flush)
-        say("%-50s %-42s %23s %18s %9s %9s %7s %7s" % (
-            "mails", "server", "mails/s", "CPU server", "database", "sender", "p50 ms", "p99 ms"))
+        say("A flush takes %.1f ms. rows: of an INSERT, on average." % self.flush)
+        say("%-50s %-42s %23s %18s %9s %9s %7s %7s %7s" % (
+            "mails", "server", "mails/s", "CPU server", "database", "sender", "p50 ms", "p99 ms",
+            "rows"))
         for (load, name), s in self.samples.items():
             rates = [x.rate for x in s]
             bare = name.startswith("ceiling")
@@ -372,11 +391,23 @@ class Disk:
                     ", text" * (rows > 0))
             else:
                 text = NAMES[name]
-            say("%-50s %-42s %7.0f [%6.0f %6.0f] %6.3f [%.3f %.3f] %8.3f %9s %7s %7s" % (
+            say("%-50s %-42s %7.0f [%6.0f %6.0f] %6.3f [%.3f %.3f] %8.3f %9s %7s %7s %7.1f" % (
                 words, text, statistics.median(rates), min(rates), max(rates),
                 statistics.median(own), min(own), max(own), self.mid(load, name, "database"),
                 "" if bare else "%.3f" % self.mid(load, name, "generator"),
-                *("%.2f" % self.mid(load, name, p) if s[0].p99 else "" for p in ("p50", "p99"))))
+                *("%.2f" % self.mid(load, name, p) if s[0].p99 else "" for p in ("p50", "p99")),
+                self.mid(load, name, "rows")))
+
+    def busy(self, load):
+        return "the processors are %.0f %% busy" % (self.mid(load, "smtpd") * sum(
+            self.mid(load, "smtpd", w) for w in ("server", "database", "generator")) /
+            os.cpu_count() / 10)
+
+    def outstanding(self, load):
+        """Little's law; the median stands for the mean."""
+        return "on average %.1f of %s mails are between end of data and 250; %s" % (
+            self.mid(load, "smtpd") * self.mid(load, "smtpd", "p50") / 1000, load.split("-")[1],
+            self.busy(load))
 
     def have(self, *pairs):
         return all(p in self.samples for p in pairs)
@@ -388,11 +419,13 @@ class Disk:
             top = max((n for l, n in self.samples if l == rows and n.startswith("ceiling")),
                       key=lambda n: self.mid(rows, n))
             bar("%s: of the ceiling, %s" % (LOADS[load][0], top.split()[1].replace("-", "")),
-                self.mid(load, "smtpd") / self.mid(rows, top), 0.85)
+                self.mid(load, "smtpd") / self.mid(rows, top), 0.85, why=self.outstanding(load))
             if self.have((mails + "-20", "ceiling 1x-1")):
                 commit = 1000 / self.mid(mails + "-20", "ceiling 1x-1")
                 bar("%s: p99 of the answer, in commits of %.1f ms" % (LOADS[load][0], commit),
-                    self.mid(load, "smtpd", "p99") / commit, 3, False)
+                    self.mid(load, "smtpd", "p99") / commit, 3, False,
+                    "the median is %.1f commits; %s" % (self.mid(load, "smtpd", "p50") / commit,
+                                                        self.outstanding(load)))
 
     def bars_fast(self):
         cpus = os.cpu_count()
@@ -410,20 +443,21 @@ class Disk:
             bound = cpus * 1000 / (own + cost("ceiling 2x32"))
             words = LOADS[load][0]
             bar("%s: of what the processors could, %.0f a second" % (words, bound),
-                self.mid(load, "smtpd") / bound, 0.85)
+                self.mid(load, "smtpd") / bound, 0.85, why=self.busy(load))
             bar("%s: CPU of smtpd, of smtp-sink's and the ceiling's" % words,
                 self.mid(load, "smtpd", "server") / (
                     self.mid(base, SINK, "server") + self.mid(rows, "ceiling 2x32", "generator")),
                 1.2, False)
             bar("%s: CPU of mariadbd, of that under the ceiling" % words,
                 self.mid(load, "smtpd", "database") / self.mid(rows, "ceiling 2x32", "database"),
-                1.15, False)
+                1.15, False, "an INSERT has %.1f rows" % self.mid(load, "smtpd", "rows"))
             # Two connections, eight rows each time.
             late = "before-held" if load == "kept-20" else load
             if self.have((late, "smtpd")) and self.mid(late, "smtpd", "p99"):
                 bar("%s: p99 of the answer, of the time of 8 rows" % words,
                     self.mid(late, "smtpd", "p99") * self.mid(rows, "ceiling 2x8") / 16000, 3,
-                    False)
+                    False, "the median is %.1f ms; %s" % (self.mid(late, "smtpd", "p50"),
+                                                          self.busy(late)))
         if self.have(("held", "smtpd")):
             bar("900 silent connections: mails a second, of that without",
                 self.mid("held", "smtpd") / self.mid("before-held", "smtpd"), 0.9)
@@ -440,19 +474,23 @@ class Disk:
                     self.mid(load, "smtpd") / peers, 2.2 if "mix" in load else 3)
         for load in self.loads:
             if self.have((load, "before")):
-                say("%-90s %8.2f" % ("%s: times smtpd before" % LOADS[load][0],
+                say("%-90s %8.2f" % ("%s: times %s" % (LOADS[load][0], NAMES["before"]),
                                      self.mid(load, "smtpd") / self.mid(load, "before")))
         for load in "kept-60", "kept-100":
             if self.have((load, "before")) and not self.slower:
-                bar("%s: CPU of mariadbd, of that before" % LOADS[load][0],
+                bar("%s: CPU of mariadbd, of that under %s" % (LOADS[load][0], NAMES["before"]),
                     self.mid(load, "smtpd", "database") / self.mid(load, "before", "database"),
-                    1.05, False)
+                    1.05, False, "an INSERT has %.1f rows, and had %.1f" % (
+                        self.mid(load, "smtpd", "rows"), self.mid(load, "before", "rows")))
 
 
-def bar(text, value, wanted, more=True):
+def bar(text, value, wanted, more=True, why=""):
+    """why: what stands in the way, where it is not met"""
     good = value >= wanted if more else value <= wanted
     say("%-90s %8.2f  wanted %s %-6.2f %s" % (text, value, ">=" if more else "<=", wanted,
                                               "met" if good else "NOT MET"))
+    if not good and why:
+        say("    " + why)
 
 
 def plot(disks, where):
@@ -465,19 +503,24 @@ def plot(disks, where):
                     "%.1f" % d.mid(load, n) for n in names)))
             f.write("\n\n")
     charts = "\n".join("""
-set title 'a flush takes %.1f ms'
+set title 'a flush of the disk takes %.1f ms'
+set yrange [0:%f]
 plot %s
-""" % (d.flush, ", ".join("'%s' index %d using %d:xtic(1) title '%s'" % (data, i, k + 2, NAMES[n])
-                          for k, n in enumerate(names))) for i, d in enumerate(disks))
+""" % (d.flush, 1.4 * max(d.mid(load, n) for load in FEW for n in names), ", ".join(
+        "'%s' index %d using %d:xtic(1) title '%s' linecolor rgb '%s'" % (
+            data, i, k + 2, NAMES[n], colour)
+        for k, (n, colour) in enumerate(zip(names, ("#1f4e79", "#8fb4d9", "#5b8c3a", "#e0a030")))))
+                       for i, d in enumerate(disks))
     for kind in "png", "svg":
         subprocess.run(["gnuplot"], check=True, input=("""
-set terminal %s size 1000,900
+set terminal %s size 1000,1000 noenhanced
 set output '%s/result.%s'
 set style data histograms
-set style fill solid 0.8
-set ylabel 'mails a second'
-set yrange [0:*]
+set style histogram clustered gap 1
+set style fill solid 1 noborder
+set ylabel 'mails stored a second'
 set grid ytics
+set bmargin 5
 set key top right
 set multiplot layout %d,1 title '%s'
 %s
@@ -487,8 +530,8 @@ set multiplot layout %d,1 title '%s'
 def main():
     os.makedirs(RUN, exist_ok=True)
     mail = messages()
-    say("smtpd, stored mails a second: %s, %d processors (%s)" % (
-        time.strftime("%Y-%m-%d"), os.cpu_count(), platform.machine()))
+    say("smtpd and what one would build instead: %s, %d processors (%s)" % (
+        time.strftime("%Y-%m-%d"), os.cpu_count(), processor()))
     disks = [Disk(d, mail) for d in DISKS]
     say("MariaDB %s with %s" % (disks[0].version, ", ".join(Db.SETTINGS)))
     say("Medians of %d round%s, least and most in brackets. CPU in milliseconds a mail." % (
