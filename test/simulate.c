@@ -910,12 +910,27 @@ insert_rows(struct conn *c)
 	}
 }
 
+/* The mails that depend on the statement under way, a bit each. */
+static unsigned long long
+concerned(const struct conn *c)
+{
+	unsigned long long of = c->committed;
+	int i;
+
+	for (i = 0; i < c->req.rows && c->req.verb == V_INSERT; i++)
+		of |= 1ULL << c->req.row[i].mail;
+	for (i = 0; i < c->npending && c->req.verb != V_ROLLBACK; i++)
+		of |= 1ULL << c->pending[i].mail;
+	return of;
+}
+
 /* The statement has reached the server at this moment; what the host does with it. */
 static void
 execute(struct conn *c)
 {
 	struct request *q = &c->req;
 	enum mode mode = c->host->mode;
+	unsigned long long of = concerned(c);
 	int i, silent = 0;
 
 	c->exec_at = NEVER;
@@ -933,14 +948,14 @@ execute(struct conn *c)
 	c->executed = 1;
 	if (mode == BEGINS && percent(20))
 		c->in_transaction = c->foreign = 1;
-	if (mode == FLAKY && q->verb == V_INSERT && percent(40))
+	if (mode == FLAKY && (q->verb == V_INSERT || q->verb == V_COMMIT) && percent(40))
 		set_error(c, PICK(again));
 	else if (mode == ELSEWHERE && q->verb == V_INSERT)
 		set_error(c, PICK(elsewhere));
 	else if (mode == BROKEN && (q->verb == V_INSERT || q->verb == V_PREPARE)) {
 		set_error(c, &mend[c->host->error]);
-		for (i = 0; i < q->rows; i++)
-			mails[q->row[i].mail].excused = 1;
+		for (i = 0; i < nmails; i++)
+			mails[i].excused |= (of >> i & 1) != 0;
 	} else if (mode == FORGETS && c->call == EXECUTE && percent(50)) {
 		static const struct error e = { 1243, "HY000", "Unknown prepared statement handler" };
 
@@ -950,8 +965,8 @@ execute(struct conn *c)
 
 		e.number = percent(50) ? 1000u + (unsigned)below(1000) : 3000u + (unsigned)below(1200);
 		set_error(c, &e);
-		for (i = 0; i < q->rows; i++)
-			mails[q->row[i].mail].odd = 1;
+		for (i = 0; i < nmails; i++)
+			mails[i].odd |= (of >> i & 1) != 0;
 	} else if (c->host->plain && q->verb == V_PREPARE) {
 		static const struct error e = { 1295, "HY000", "not supported in prepared statements" };
 
@@ -1209,17 +1224,16 @@ mysql_options(MYSQL *my, enum mysql_option option, const void *arg)
 static void
 answer_is_lost(struct conn *c)
 {
+	unsigned long long of = concerned(c);
 	int i;
 
 	if (!c->written || c->eof_known)
 		return;
-	for (i = 0; i < c->req.rows; i++)
-		if (c->req.verb == V_INSERT) {
-			mails[c->req.row[i].mail].unsure = 1;
+	for (i = 0; i < nmails; i++)
+		if (of & 1ULL << i) {
+			mails[i].unsure = 1;
 			seen[ANSWERS_LOST]++;
 		}
-	for (i = 0; i < c->npending; i++)
-		mails[c->pending[i].mail].unsure = 1;
 }
 
 void STDCALL
@@ -1352,9 +1366,8 @@ go_on(struct conn *c)
 			return fails(c, &c->error);
 		if (c->id != c->was_id)
 			answer_is_lost(c);
-		if (c->foreign && c->req.verb == V_INSERT)
-			for (i = 0; i < c->req.rows; i++)
-				mails[c->req.row[i].mail].unsure = 1;
+		for (i = 0; i < nmails && c->foreign; i++)
+			mails[i].unsure |= (concerned(c) >> i & 1) != 0;
 		for (i = 0; i < nmails; i++)
 			if (c->committed & 1ULL << i && c->id == c->was_id) {
 				mails[i].untold--;
@@ -1858,6 +1871,7 @@ static void
 mail_make(struct mail *m, int number)
 {
 	size_t n = 0, i;
+	int width;			/* of recipients */
 	struct tm tm;
 	time_t date = 1000000000 + number;
 	char *d, text[32];
@@ -1878,10 +1892,11 @@ mail_make(struct mail *m, int number)
 	    (size_t)draw() % (largest + 1));
 	m->column[C_SPAM] = arena_print("0");
 	m->column[C_TYPE] = arena_print("text/plain");
+	width = percent(90) ? 0 : below(300);
 	for (i = 0; i < (size_t)m->rows; i++) {
 		m->to[i] = arena_print("t%zu'@x", i);
 		m->hash[i] = arena_print("%016llx%016llx", draw(), draw());
-		m->recipient[i] = arena_print("m%dr%zu@x", number, i);
+		m->recipient[i] = arena_print("m%dr%zu@%0*d", number, i, width, 0);
 		n += m->to[i].len + m->hash[i].len + m->recipient[i].len;
 	}
 	for (i = 0; i < NCOLUMNS; i++)
@@ -1970,7 +1985,7 @@ answered(int number, enum db_status status)
 		seen[TOO_BIG]++;
 		for (i = 0; i < nhosts; i++)
 			if (m->size + 4096 > hosts[i].packet || (hosts[i].packet_small != -1 &&
-			    now - hosts[i].packet_small < search_time()))
+			    now - late - hosts[i].packet_small < FLIGHT))
 				break;
 		if (i == nhosts)
 			fault("mail %d: TOO_BIG with %zu octets, and no server says that", number, m->size);
