@@ -89,7 +89,7 @@ enum name {
 
 /* What a value is; up to SERVERS it is a list, with commas between its items. */
 enum kind {
-	DOMAINS, LISTENERS, NETWORKS, SERVERS, DOMAIN, HOSTNAME, NUMBER, USER, WORD, LINE, SECRET
+	DOMAINS, LISTENERS, NETWORKS, SERVERS, DOMAIN, NUMBER, WORD, LINE, SECRET
 };
 
 /* "" as a default: none, or worked out in config_finish(). Numbers have a min and a max. */
@@ -102,7 +102,7 @@ static const struct {
 	[GM_ALLOWED_HOSTS] = { "GM_ALLOWED_HOSTS", DOMAINS, "", 0, 0 },
 	[GM_PRIMARY_MAIL_HOST] = { "GM_PRIMARY_MAIL_HOST", DOMAIN, "", 0, 0 },
 	[GM_MAIL_TABLE] = { "GM_MAIL_TABLE", WORD, "new_mail", 0, 0 },
-	[GSMTP_HOST_NAME] = { "GSMTP_HOST_NAME", HOSTNAME, "", 0, 0 },
+	[GSMTP_HOST_NAME] = { "GSMTP_HOST_NAME", DOMAIN, "", 0, 0 },
 	[GSMTP_LISTEN] = { "GSMTP_LISTEN", LISTENERS, "*", 0, 0 },
 	[GSMTP_MAX_SIZE] = { "GSMTP_MAX_SIZE", NUMBER, "10485760", 1024, 1073741824 },
 	[MAX_SMTP_CLIENTS] = { "MAX_SMTP_CLIENTS", NUMBER, "1000", 1, 100000 },
@@ -112,7 +112,7 @@ static const struct {
 	[GSMTP_MAX_MEMORY] = { "GSMTP_MAX_MEMORY", NUMBER, "268435456", 65536, LONG_MAX },
 	[GSMTP_TIMEOUT] = { "GSMTP_TIMEOUT", NUMBER, "300", 1, 86400 },
 	[GSMTP_WORKERS] = { "GSMTP_WORKERS", NUMBER, "", 1, SLOTS / 2 },
-	[GSMTP_USER] = { "GSMTP_USER", USER, "nobody", 0, 0 },
+	[GSMTP_USER] = { "GSMTP_USER", WORD, "nobody", 0, 0 },
 	[GSMTP_CHECK_HEADER] = { "GSMTP_CHECK_HEADER", NUMBER, "1", 0, 1 },
 	[GSMTP_LOG_FILE] = { "GSMTP_LOG_FILE", LINE, "", 0, 0 },
 	[GSMTP_VERBOSE] = { "GSMTP_VERBOSE", NUMBER, "0", 0, 1 },
@@ -2341,22 +2341,19 @@ config_warn(const char *fmt, ...)
 static int
 is_domain(const char *text)
 {
-	size_t len = strlen(text), label = 0, letters = 0;
-	const char *p;
+	static const char set[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
+	size_t len = strlen(text), n;
 
-	if (*text == '[')
-		return 1 + strspn(text + 1, "0123456789abcdefABCDEF:.IPv") == len - 1 &&
+	if (*text == '[' && len > 4)
+		return strspn(text + 1, "0123456789abcdefABCDEF:.IPv") == len - 2 &&
 		    text[len - 1] == ']';
-	for (p = text; *p; p++) {
-		if (*p == '.' ? label == 0 || p[-1] == '-' : *p == '-' ? label == 0 :
-		    !isalnum((unsigned char)*p) && *p != '_')
+	for (;; text += n + 1) {
+		n = strcspn(text, ".");
+		if (n < 1 || n > 63 || strspn(text, set) != n || *text == '-' || text[n - 1] == '-')
 			return 0;
-		label = *p == '.' ? 0 : label + 1;
-		letters = *p == '.' ? 0 : letters + !isdigit((unsigned char)*p);
-		if (label > 63)
-			return 0;
+		if (text[n] == '\0')
+			return strspn(text, "0123456789") < n && len <= 255;
 	}
-	return letters > 0 && p[-1] != '-' && len <= 255;
 }
 
 /*
@@ -2399,7 +2396,7 @@ static const char *
 config_wrong(int i, struct mime_span item)
 {
 	static char range[80];
-	const char *host, *service, *p, *form = "text without control octets";
+	const char *host, *service, *p, *form = "plain text";
 	unsigned char addr[16];
 	struct network net;
 	char text[1024], parts[1024];
@@ -2412,29 +2409,24 @@ config_wrong(int i, struct mime_span item)
 	switch (settings[i].kind) {
 	case DOMAINS:
 		good = strcmp(text, "*") == 0 || is_domain(text + 2 * (strncmp(text, "*.", 2) == 0));
-		form = "a domain: write example.org, *.example.org for its subdomains or * for all, "
-		    "with commas between them";
+		form = "a domain: write example.org, *.example.org for its subdomains, * for all";
 		break;
 	case DOMAIN:
-	case HOSTNAME:
 		good = is_domain(text);
 		form = "a host name such as mx.example.org";
 		break;
 	case LISTENERS:
 		good = is_host && (strcmp(host, "*") == 0 || parse_address(host, addr) == 0);
-		form = "an address: write *, 192.0.2.1, 192.0.2.1:2525, [2001:db8::1] or "
-		    "[2001:db8::1]:2525, with commas between them";
+		form = "an address: write *, 192.0.2.1, 192.0.2.1:2525, [2001:db8::1]:2525";
 		break;
 	case NETWORKS:
 		good = parse_network(item, &net) == 0;
-		form = "a network: write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32, with commas "
-		    "between them";
+		form = "a network: write 192.0.2.1, 192.0.2.0/24, 2001:db8::/32";
 		break;
 	case SERVERS:
 		good = *text == '/' ? good && !strpbrk(text, " \t") :
 		    is_host && (is_domain(host) || parse_address(host, addr) == 0);
-		form = "a database server: write localhost, db.example.org:3306, [2001:db8::1]:3306 or "
-		    "/path/of/socket, with commas between them";
+		form = "a server: write db.example.org, 192.0.2.1:3306, [2001:db8::1]:3306, /a/socket";
 		break;
 	case NUMBER:
 		good = parse_number(text, &n) == 0 && n >= (uint64_t)settings[i].min &&
@@ -2443,19 +2435,12 @@ config_wrong(int i, struct mime_span item)
 		snprintf(range, sizeof(range), settings[i].max == 1 ? "%ld or %ld" :
 		    "a whole number from %ld to %ld", settings[i].min, settings[i].max);
 		break;
-	case USER:
-		good = getpwnam(text) != NULL;
-		form = "a user of this system";
-		break;
 	case WORD:
 		good = good && strpbrk(text, " .") == NULL && item.len <= 256;
 		form = "a name: no blank, no dot, 64 characters at most";
 		break;
-	case LINE:
-		good = good && strstr(text, " #") == NULL && *text != '#';
+	default:
 		break;
-	case SECRET:
-		return NULL;
 	}
 	return good && item.len < sizeof(text) ? NULL : form;
 }
@@ -2479,19 +2464,18 @@ config_set(struct config *c, int i, const char *value, const char *source, char 
 		next_item(&list, &item);
 	if (*value == '\0' && !(i >= MYSQL_HOST && i <= MYSQL_DB))
 		value = settings[i].value;
-	else if (*value != '\0' && value != settings[i].value)
+	else if (*value != '\0' && value != settings[i].value && kind != SECRET)
 		do
 			wrong = config_wrong(i, item);
 		while (wrong == NULL && kind <= SERVERS && next_item(&list, &item));
 	if (wrong != NULL) {
 		snprintf(why, cap, "%s: %s: \"%.*s\" is not %s%s", source, settings[i].name,
-		    item.len < 100 ? (int)item.len : 100, item.ptr, wrong, strchr(value, '#') ?
-		    "; a comment needs a line of its own" : "");
+		    item.len < 100 ? (int)item.len : 100, item.ptr, wrong,
+		    kind <= SERVERS ? ", with commas between them" : "");
+		for (; *why; why++)
+			*why = iscntrl((unsigned char)*why) ? '?' : *why;
 		return -1;
 	}
-	if (kind == SECRET && strstr(value, " #"))
-		config_warn("%s: %s: \" #\" is part of it; a comment needs a line of its own", source,
-		    settings[i].name);
 	if (kind == NUMBER)
 		(void)parse_number(value, &n);
 	free(c->text[i]);
@@ -2550,6 +2534,12 @@ config_line(struct config *c, char *line, const char *source, char *why, size_t 
 	if (len >= 2 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
 		value[len - 1] = '\0';
 		value++;
+	} else if (*value == '#' || strstr(value, " #") || strstr(value, "\t#")) {
+		snprintf(why, cap, "%s: %s: a comment needs a line of its own, and a value with "
+		    "\" #\" quotes", source, name);
+		if (settings[i].kind != SECRET)
+			return -1;
+		config_warn("%s", why);
 	}
 	if (strcmp(c->source[i], "default") != 0)
 		config_warn("%s: %s is set again: this counts, %s does not", source, name,
@@ -2565,20 +2555,19 @@ config_read(struct config *c, const char *path, char *why, size_t cap)
 	ssize_t len;
 	struct stat st;
 	FILE *f = fopen(path, "r");
-	int number = 0, status = 0;
+	int bom, number = 0, status = 0;
 
 	if (f == NULL) {
 		snprintf(why, cap, "%s: %s", path, strerror(errno));
 		return config_file == NULL && errno == ENOENT ? 0 : -1;
 	}
 	while (status == 0 && (len = getline(&line, &room, f)) != -1) {
+		while (len-- > 0)
+			line[len] = line[len] ? line[len] : '?';	/* of UTF-16 */
 		snprintf(source, sizeof(source), "%.1000s:%d", path, ++number);
-		if (strlen(line) != (size_t)len) {
-			snprintf(why, cap, "%s: a NUL octet: not a file in UTF-8", source);
-			status = -1;
-		} else	/* Windows begins a file in UTF-8 with U+FEFF */
-			status = config_line(c, line + (number == 1 && strncmp(line,
-			    "\xef\xbb\xbf", 3) == 0 ? 3 : 0), source, why, cap);
+		/* Windows begins a file in UTF-8 with U+FEFF. */
+		bom = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+		status = config_line(c, line + bom, source, why, cap);
 	}
 	if (ferror(f)) {
 		snprintf(why, cap, "%s: %s", path, strerror(errno));
@@ -2646,30 +2635,30 @@ config_finish(struct config *c, char *why, size_t cap)
 static int
 config_load(struct config *c, char *why, size_t cap)
 {
-	const char *value;
+	size_t len;
 	char **e;
-	int i;
+	int i, status;
 
 	memset(c, 0, sizeof(*c));
 	for (i = 0; i < NAMES; i++)
 		config_set(c, i, settings[i].value, "default", why, cap);
-	if (config_read(c, config_file ? config_file : "/etc/smtpd.conf", why, cap) == -1)
-		goto fail;
-	for (e = environ; *e; e++)
-		if ((strncmp(*e, "GM_", 3) == 0 || strncmp(*e, "GSMTP_", 6) == 0) &&
-		    config_find(*e, strcspn(*e, "=")) == NAMES)
+	status = config_read(c, config_file ? config_file : "/etc/smtpd.conf", why, cap);
+	for (e = environ; status == 0 && *e; e++) {
+		len = strcspn(*e, "=");
+		i = config_find(*e, len);
+		if (i < NAMES)
+			status = config_set(c, i, *e + len + 1, "environment", why, cap);
+		else if (strncmp(*e, "GM_", 3) == 0 || strncmp(*e, "GSMTP_", 6) == 0)
 			config_warn("environment: \"%.100s\" is no setting", *e);
-	for (i = 0; i < 2 * NAMES; i++) {
-		value = i < NAMES ? getenv(settings[i].name) : cli[i - NAMES];
-		if (value != NULL && config_set(c, i % NAMES, value, i < NAMES ? "environment" :
-		    "command line", why, cap) == -1)
-			goto fail;
 	}
-	if (config_finish(c, why, cap) == 0)
-		return 0;
-fail:
-	config_free(c);
-	return -1;
+	for (i = 0; status == 0 && i < NAMES; i++)
+		if (cli[i])
+			status = config_set(c, i, cli[i], "command line", why, cap);
+	if (status == 0)
+		status = config_finish(c, why, cap);
+	if (status == -1)
+		config_free(c);
+	return status;
 }
 
 /* As a file for -c, but for the password. */
@@ -2679,7 +2668,7 @@ config_print(const struct config *c)
 	int i;
 
 	for (i = 0; i < NAMES; i++) {
-		const char *value = c->text[i], *quote = strpbrk(value, " \"'") ? "\"" : "";
+		const char *value = c->text[i], *quote = strpbrk(value, " #\"'") ? "\"" : "";
 
 		if (settings[i].kind == SECRET && *value)
 			printf("# %s: set, not shown\n#%s=\n", c->source[i], settings[i].name);
@@ -3259,8 +3248,7 @@ usage(FILE *f)
 	    "  -l [file]  append the log to file (./log.txt)\n"
 	    "  -v         more of it, and on the console too\n"
 	    "  -c file    settings, as NAME=value lines (/etc/smtpd.conf, where there is one)\n"
-	    "  -t         check settings, addresses, files and database; print what would be\n"
-	    "             used, in the form of such a file, and at last ok or what to mend\n"
+	    "  -t         check all that a start needs, print the settings, then ok or what to mend\n"
 	    "  -h, -V     this text; the version\n"
 	    "Settings come from the command line, the environment, the file, in that order.\n"
 	    "GM_ALLOWED_HOSTS must be set. See smtpd(8) or the README.\n", f);
