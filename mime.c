@@ -22,6 +22,8 @@
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
 #define COMMENT_MAX 1024		/* octets in which a comment ends, or it is none */
 #define SECTIONS_MAX 20			/* of a parameter in pieces, RFC 2231 3; each is looked for anew */
+#define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
+#define DIGITS "0123456789"
 #define META_MAX 1024			/* octets of HTML that may name its charset, as browsers look */
 
 /* Where text goes: into ptr, or, where that is NULL, nowhere, only to see whether it is blank. */
@@ -43,6 +45,12 @@ static int
 is_ascii(char c)
 {
 	return c != '\0' && ((unsigned char)c & 0x80) == 0;
+}
+
+static int
+is_digit(char c)
+{
+	return c >= '0' && c <= '9';
 }
 
 static char
@@ -191,64 +199,49 @@ finish(struct out *o)
 
 /* ---- charsets ---- */
 
+/* How a charset is built, which tells what an octet that is no character costs. */
+enum form {
+	OCTETS,				/* one octet a character, or not known */
+	PAIRS, SJIS, GB, BIG5, EUC_JP,	/* ASCII, and two octets >= 0x81 for most characters */
+	JP, KR, HZ, UTF7,		/* seven-bit forms of others, see conv_shift() */
+	UTF16, UTF32
+};
+
 /*
- * What mailers call a charset, between spaces, and what iconv calls what they
- * mean: the labels as browsers read them (WHATWG Encoding Standard 4.2), and
- * some more. Of two names the first is better and not everywhere to be had.
- * One letter before them stands for a seven-bit form, see conv_shift().
+ * What mailers call a charset, see find_charset(), and what iconv calls what
+ * they mean: labels as browsers read them (WHATWG Encoding Standard 4.2), and
+ * some more. Of several names the first is best and not everywhere to be had.
  */
-static const struct { const char *labels, *name; } charsets[] = {
-	{ " utf-8 utf8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8 utf_8 utf8mb4 ",
-	  "UTF-8" },
-	{ " us-ascii ascii ansi_x3.4-1968 ansi_x3.4-1986 iso-ir-6 iso646-us iso_646.irv:1991 646 us "
-	  "us_ascii usascii csascii ibm367 cp367 unknown-8bit x-unknown unknown 7bit 8bit binary ",
-	  "" },
-	{ " iso-8859-1 iso8859-1 iso88591 iso_8859-1 iso_8859-1:1987 latin1 latin-1 l1 cp819 ibm819 "
-	  "csisolatin1 iso-ir-100 windows-1252 cp1252 x-cp1252 ansi ", "CP1252" },
-	{ " iso-8859-2 iso8859-2 iso88592 iso_8859-2 iso_8859-2:1987 latin2 l2 csisolatin2 iso-ir-101 ",
-	  "ISO-8859-2" },
-	{ " iso-8859-3 iso8859-3 iso88593 iso_8859-3 iso_8859-3:1988 latin3 l3 csisolatin3 iso-ir-109 ",
-	  "ISO-8859-3" },
-	{ " iso-8859-4 iso8859-4 iso88594 iso_8859-4 iso_8859-4:1988 latin4 l4 csisolatin4 iso-ir-110 ",
-	  "ISO-8859-4" },
-	{ " iso-8859-5 iso8859-5 iso88595 iso_8859-5 iso_8859-5:1988 cyrillic csisolatincyrillic "
-	  "iso-ir-144 ", "ISO-8859-5" },
-	{ " iso-8859-6 iso8859-6 iso88596 iso_8859-6 iso_8859-6:1987 iso-8859-6-e iso-8859-6-i arabic "
-	  "asmo-708 csiso88596e csiso88596i csisolatinarabic ecma-114 iso-ir-127 ", "ISO-8859-6" },
-	{ " iso-8859-7 iso8859-7 iso88597 iso_8859-7 iso_8859-7:1987 greek greek8 csisolatingreek "
-	  "ecma-118 elot_928 iso-ir-126 sun_eu_greek ", "ISO-8859-7" },
-	{ " iso-8859-8 iso8859-8 iso88598 iso_8859-8 iso_8859-8:1988 iso-8859-8-e iso-8859-8-i hebrew "
-	  "visual logical csiso88598e csiso88598i csisolatinhebrew iso-ir-138 ", "ISO-8859-8" },
-	{ " iso-8859-9 iso8859-9 iso88599 iso_8859-9 iso_8859-9:1989 latin5 l5 csisolatin5 iso-ir-148 "
-	  "windows-1254 cp1254 x-cp1254 ", "CP1254" },
-	{ " iso-8859-10 iso8859-10 iso885910 latin6 l6 csisolatin6 iso-ir-157 ", "ISO-8859-10" },
-	{ " iso-8859-11 iso8859-11 iso885911 tis-620 tis620 windows-874 dos-874 cp874 ", "CP874 ISO-8859-11" },
-	{ " iso-8859-13 iso8859-13 iso885913 ", "ISO-8859-13" },
-	{ " iso-8859-14 iso8859-14 iso885914 ", "ISO-8859-14" },
-	{ " iso-8859-15 iso8859-15 iso885915 iso_8859-15 l9 latin9 csisolatin9 ", "ISO-8859-15" },
-	{ " iso-8859-16 iso8859-16 iso885916 ", "ISO-8859-16" },
-	{ " windows-1250 cp1250 x-cp1250 ", "CP1250" }, { " windows-1251 cp1251 x-cp1251 ", "CP1251" },
-	{ " windows-1253 cp1253 x-cp1253 ", "CP1253" }, { " windows-1255 cp1255 x-cp1255 ", "CP1255" },
-	{ " windows-1256 cp1256 x-cp1256 ", "CP1256" }, { " windows-1257 cp1257 x-cp1257 ", "CP1257" },
-	{ " windows-1258 cp1258 x-cp1258 ", "CP1258" },
-	{ " koi8-r koi8_r koi8 koi cskoi8r ", "KOI8-R" }, { " koi8-u koi8-ru ", "KOI8-U" },
-	{ " ibm866 cp866 866 csibm866 ", "CP866" }, { " ibm850 cp850 850 ", "CP850 IBM850" },
-	{ " macintosh mac x-mac-roman csmacintosh ", "MACINTOSH" },
-	{ " x-mac-cyrillic x-mac-ukrainian ", "MAC-CYRILLIC MacCyrillic" },
-	{ " gb2312 gb_2312 gb_2312-80 gb-2312 gbk gb18030 x-gbk chinese csgb2312 csiso58gb231280 "
-	  "iso-ir-58 cp936 windows-936 ms936 euc-cn ", "GB18030" },
-	{ " big5 big5-hkscs cn-big5 csbig5 x-x-big5 cp950 big-5 ", "BIG5-HKSCS BIG5" },
-	{ " shift_jis shift-jis sjis x-sjis ms_kanji csshiftjis windows-31j ms932 cp932 ",
-	  "CP932 SHIFT_JIS" },
-	{ " euc-jp x-euc-jp eucjp cseucpkdfmtjapanese ", "EUC-JP-MS EUC-JP" },
-	{ " iso-2022-jp csiso2022jp ", "J EUC-JP-MS EUC-JP" },
-	{ " euc-kr euckr cseuckr ks_c_5601-1987 ks_c_5601-1989 ksc5601 ksc_5601 csksc56011987 korean "
-	  "iso-ir-149 windows-949 cp949 ms949 uhc ", "CP949 EUC-KR" },
-	{ " iso-2022-kr csiso2022kr ", "K CP949 EUC-KR" }, { " hz-gb-2312 hz ", "H GB18030" },
-	{ " utf-7 unicode-1-1-utf-7 csunicode11utf7 x-unicode-2-0-utf-7 ", "UTF-7" },
-	{ " utf-16 unicode ucs-2 iso-10646-ucs-2 csunicode utf-16le ", "UTF-16LE" },
-	{ " utf-16be unicodefffe ", "UTF-16BE" },
-	{ " utf-32 utf-32le ucs-4 iso-10646-ucs-4 ", "UTF-32LE" }, { " utf-32be ", "UTF-32BE" },
+static const struct charset { const char *labels, *names; enum form form; } charsets[] = {
+	{ " utf8 unicode11utf8 unicode20utf8 utf8mb4 ", "UTF-8", OCTETS },
+	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 ", "", OCTETS },
+	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "CP1252", OCTETS },
+	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS }, { " latin3 l3 ir109 ", "ISO-8859-3", OCTETS },
+	{ " latin4 l4 ir110 ", "ISO-8859-4", OCTETS },
+	{ " cyrillic latincyrillic ir144 ", "ISO-8859-5", OCTETS },
+	{ " arabic latinarabic asmo708 ecma114 ir127 ", "ISO-8859-6", OCTETS },
+	{ " greek greek8 latingreek ecma118 elot928 ir126 suneugreek ", "ISO-8859-7", OCTETS },
+	{ " hebrew latinhebrew visual logical ir138 ", "ISO-8859-8", OCTETS },
+	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS },
+	{ " latin6 l6 ir157 ", "ISO-8859-10", OCTETS },
+	{ " latin9 l9 ", "ISO-8859-15", OCTETS }, { " latin10 l10 ", "ISO-8859-16", OCTETS },
+	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS },
+	{ " koi8r koi8 koi ", "KOI8-R", OCTETS }, { " koi8u koi8ru ", "KOI8-U", OCTETS },
+	{ " macintosh mac macroman ", "MACINTOSH", OCTETS },
+	{ " maccyrillic macukrainian ", "MAC-CYRILLIC MacCyrillic", OCTETS },
+	{ " macce maccentraleurope ", "MAC-CENTRALEUROPE MacCentralEurope", OCTETS },
+	{ " gb2312 gb231280 58gb231280 gbk gb18030 chinese ir58 936 euccn ", "GB18030", GB },
+	{ " big5 big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 },
+	{ " shiftjis sjis kanji 31j 932 943 ", "CP932 SHIFT_JIS", SJIS },
+	{ " eucjp eucjpms eucpkdfmtjapanese 51932 ", "EUC-JP-MS EUC-JP", EUC_JP },
+	{ " 2022jp 2022jpms 2022jp1 2022jp3 2022jp2004 50220 50221 50222 ", "EUC-JP-MS EUC-JP", JP },
+	{ " euckr ksc5601 ksc56011987 ksc56011989 korean ir149 949 uhc 51949 ", "CP949 EUC-KR", PAIRS },
+	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " hz hzgb2312 52936 ", "GB18030", HZ },
+	{ " euctw ", "EUC-TW", PAIRS }, { " johab 1361 ", "JOHAB", PAIRS },
+	{ " utf7 unicode11utf7 unicode20utf7 65000 ", "UTF-16BE", UTF7 },
+	{ " utf16 utf16le unicode ucs2 10646ucs2 1200 ", "UTF-16LE", UTF16 },
+	{ " utf16be unicodefffe 1201 ", "UTF-16BE", UTF16 },
+	{ " utf32 utf32le ucs4 10646ucs4 ", "UTF-32LE", UTF32 }, { " utf32be ", "UTF-32BE", UTF32 },
 };
 
 /* windows-1252 from 0x80 to 0x9f; the five that it leaves open are C1 controls, as in browsers. */
@@ -260,20 +253,20 @@ static const char *const cp1252[32] = {
 	"\xe2\x84\xa2", "\xc5\xa1", "\xe2\x80\xba", "\xc5\x93", "\xc2\x9d", "\xc5\xbe", "\xc5\xb8"
 };
 
-/* GUESS: no label, or one that says nothing: UTF-8 if all of it is that, else windows-1252. */
-enum kind { GUESS, UTF8, CP1252, ICONV };
-
 /* A conversion, fed with pieces. */
 struct conv {
-	enum kind kind;
-	iconv_t cd;
+	enum { UTF8, CP1252, ICONV } kind;
+	char names[4 * LABEL_MAX];	/* what iconv may call the charset, "" where nobody knows */
+	enum form form;
+	iconv_t cd, other;		/* other: for pairs that cd lacks, see put_other() */
 	struct out *o, before;		/* before: what o was, where UTF-8 is a guess */
-	int guess;
+	int guess;			/* UTF-8 comes first: the label tells nothing, or little */
+	int seven;			/* ... for in this charset 8-bit text cannot be */
+	int invalid, eight;		/* what was seen of the text as UTF-8 */
 	char hold[16];			/* a character that is not whole yet */
 	size_t held;
-	int invalid;
-	char shift, set, third;		/* which seven-bit form, and what it has shifted to */
-	char esc[4];			/* an escape sequence that is not whole yet */
+	char set, third;		/* a seven-bit form: what it has shifted to */
+	char esc[8];			/* an escape sequence, or UTF-7's base64, not whole yet */
 	size_t escaped;
 };
 
@@ -283,16 +276,79 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 {
 	size_t i = 0, k = 0;
 
-	while (i < n && (is_blank(label[i]) || strchr("\"'", label[i])))
+	while (i < n && (is_blank(label[i]) || label[i] == '"' || label[i] == '\''))
 		i++;
-	for (; i < n && is_ascii(label[i]) && label[i] > ' ' && !strchr("\"';,*?", label[i]); i++) {
-		if (k == LABEL_MAX - 1 || strchr("/\\", label[i])) {
-			k = 0;
+	for (; i < n && is_ascii(label[i]) && !strchr("\"';,*?/\\", label[i]); i++) {
+		if (label[i] == ' ' && i + 1 < n && is_digit(label[i + 1]))
+			continue;	/* "ISO 8859-1" */
+		if (label[i] <= ' ' || k == LABEL_MAX - 1)
 			break;
-		}
 		dst[k++] = lower(label[i]);
 	}
-	dst[k] = '\0';
+	dst[i < n && k == LABEL_MAX - 1 ? 0 : k] = '\0';
+}
+
+/*
+ * Finds a clean label's charset. People and vendors write labels as they like,
+ * so they are compared without punctuation and without what stands before the
+ * name: x-, cs, iso, or the vendor whose code page's number follows.
+ */
+static void
+find_charset(struct conv *c, const char *label)
+{
+	static const char *const prefixes[] = { "cs", "windows", "win", "cp", "ibm", "ms", "dos", "iso" };
+	char key[LABEL_MAX + 2] = " ", *name = key + 1;
+	size_t i, n;
+
+	for (i = 0, n = 1; label[i] && label[i] != ':'; i++)
+		if (n == 1 && label[i] == 'x' && (label[i + 1] == '-' || label[i + 1] == '_'))
+			continue;
+		else if (is_digit(label[i]) || (label[i] >= 'a' && label[i] <= 'z'))
+			key[n++] = label[i];
+	for (i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++)
+		if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0 && name[strlen(prefixes[i])]) {
+			name += strlen(prefixes[i]);
+			i = (size_t)-1;
+		}
+	c->seven = strncmp(name, "2022", 4) == 0;
+	n -= (size_t)(name - key);
+	memmove(key + 1, name, n);
+	memcpy(key + 1 + n, " ", 2);
+	name = key + 1;
+	for (i = 0; n > 0 && i < sizeof(charsets) / sizeof(*charsets); i++)
+		if (strstr(charsets[i].labels, key)) {
+			strcpy(c->names, charsets[i].names);
+			c->form = charsets[i].form;
+			c->seven = c->form >= JP && c->form <= UTF7;
+			return;
+		}
+	/* Code pages and ISO 8859 have their numbers everywhere; the rest is left to iconv. */
+	name[n] = '\0';
+	if (strspn(name, DIGITS) == n && n > 0)
+		strcat(strcpy(c->names, "CP"), name);
+	else if (n > 4 && memcmp(name, "8859", 4) == 0)
+		strncat(strcpy(c->names, "ISO-8859-"), name + 4, strspn(name + 4, DIGITS));
+	/* Not what these mean on this machine. */
+	if (n > 0 && strcmp(name, "char") != 0 && strcmp(name, "wchart") != 0)
+		strcat(strcat(strcat(strcat(c->names, " "), label), " "), name);
+}
+
+/* Opens the first of the names between spaces that iconv knows. */
+static iconv_t
+open_any(const char *names)
+{
+	iconv_t cd = (iconv_t)-1;
+	char name[LABEL_MAX + 16];
+	size_t n;
+
+	for (; *names && cd == (iconv_t)-1; names += n + (names[n] == ' ')) {
+		n = strcspn(names, " ");
+		memcpy(name, names, n);
+		name[n] = '\0';
+		if (n > 0)
+			cd = iconv_open("UTF-8", name);
+	}
+	return cd;
 }
 
 static void
@@ -307,11 +363,12 @@ conv_utf8(struct conv *c, const char *p, size_t n)
 		if (i == n)
 			break;
 		for (; n - i >= 2 && u[i] >= 0xc2 && u[i] < 0xe0 && (u[i + 1] & 0xc0) == 0x80; i += 2)
-			;		/* most letters that are not ASCII */
+			c->eight = 1;	/* most letters that are not ASCII */
 		if (i == n || is_ascii(p[i]))
 			continue;
 		k = p[i] ? utf8_char(u + i, n - i) : 0;
 		if (k > 0) {
+			c->eight = 1;
 			i += (size_t)k;
 			continue;
 		}
@@ -374,6 +431,70 @@ put_converted(struct out *o, const char *p, size_t n)
 		put(o, REPLACEMENT, 3);
 }
 
+/* Rows 89 to 92 of JIS X 0208 are NEC's; EUC-JP-MS takes them for private use. */
+static int
+is_nec(const struct conv *c, unsigned char u)
+{
+	return (c->form == EUC_JP || c->form == JP) && u >= 0xf9 && u <= 0xfc;
+}
+
+/* A pair that the charset lacks, and another one has: 1 where that is so. */
+static int
+put_other(struct conv *c, const char *p)
+{
+	unsigned a = (unsigned char)p[0], b = (unsigned char)p[1];
+	char pair[2], text[64], *in = pair, *dst = text;
+	size_t left = 2, room = sizeof(text);
+
+	memcpy(pair, p, 2);
+	if (c->form == EUC_JP || c->form == JP) {
+		if (a < 0xa1 || b < 0xa1 || a == 0xff || b == 0xff)
+			return 0;
+		/* Two rows of EUC-JP are one of Shift_JIS, whose second octet leaves out 0x7f. */
+		pair[0] = (char)((a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1));
+		pair[1] = (char)(a % 2 == 0 ? b - 2 : b - 0x61 + (b >= 0xe0));
+	} else if (c->form != BIG5)
+		return 0;
+	if (c->other == (iconv_t)-1 && (c->other = open_any(c->form == BIG5 ? "BIG5-HKSCS" :
+	    "CP932 SHIFT_JIS")) == (iconv_t)-1)
+		return 0;
+	if (iconv(c->other, (void *)&in, &left, &dst, &room) == (size_t)-1)
+		return 0;
+	iconv(c->other, NULL, NULL, &dst, &room);
+	put_converted(c->o, text, sizeof(text) - room);
+	return 1;
+}
+
+/*
+ * What is no character costs its own octets and one U+FFFD: a unit of UTF-16, a
+ * pair; of a pair whose second octet is ASCII, only the first.
+ */
+static size_t
+conv_bad(struct conv *c, const char *p, size_t n)
+{
+	unsigned char u[4] = { 0, 0, 0, 0 };
+	int jp = c->form == EUC_JP || c->form == JP;
+	size_t len = 1;
+
+	memcpy(u, p, n < 4 ? n : 4);
+	if (c->form >= UTF7)		/* which iconv() gets as UTF-16 */
+		len = c->form == UTF32 ? 4 : 2;
+	else if (c->form == GB && u[0] == 0x80) {
+		put(c->o, cp1252[0], 3);	/* windows-936's euro sign */
+		return 1;
+	} else if (c->form == GB && is_digit((char)u[1]) && u[2] > 0x80 && is_digit((char)u[3]))
+		len = 4;
+	else if (c->form != OCTETS && n > 1 && u[0] > (jp && u[0] != 0x8e && u[0] != 0x8f ? 0xa0 : 0x80) &&
+	    u[0] != 0xff && (c->form != SJIS || (u[0] != 0xa0 && u[0] < 0xfd))) {
+		if (put_other(c, p))
+			return 2;
+		if (u[1] & 0x80)
+			len = jp && u[0] == 0x8f && u[2] & 0x80 ? 3 : 2;
+	}
+	put(c->o, REPLACEMENT, 3);
+	return len < n ? len : n;
+}
+
 /*
  * After an invalid octet iconv() is given little: glibc's converts all that it is
  * given in one step before the next one may find the first character invalid.
@@ -382,28 +503,33 @@ static void
 conv_iconv(struct conv *c, const char *p, size_t n)
 {
 	char buf[PIECE], *dst;
-	size_t room, done, slice = PIECE, left;
+	size_t room, done, slice = PIECE, give, left, k;
 
 	while (n > 0 && !c->o->full) {
+		give = n < slice ? n : slice;
+		for (k = 0; (c->form == EUC_JP || c->form == JP) && k + 1 < give; )
+			if (is_nec(c, (unsigned char)p[k]))
+				give = k;
+			else
+				k += (p[k] & 0x80) == 0 ? 1 : p[k] == '\x8f' ? 3 : 2;
 		dst = buf;
 		room = sizeof(buf);
-		left = n < slice ? n : slice;
-		n -= left;
-		errno = 0;
-		done = iconv(c->cd, (void *)&p, &left, &dst, &room);
+		left = give;
+		errno = EILSEQ;
+		done = give ? iconv(c->cd, (void *)&p, &left, &dst, &room) : (size_t)-1;
 		put_converted(c->o, buf, sizeof(buf) - room);
-		if (done == (size_t)-1 && errno == EINVAL && n == 0 && left < sizeof(c->hold)) {
+		n -= give - left;
+		if (done == (size_t)-1 && errno == EINVAL && left == n && left < sizeof(c->hold)) {
 			memcpy(c->hold, p, left);
 			c->held = left;
 			return;
 		}
-		if (done == (size_t)-1 && errno != E2BIG && (errno != EINVAL || n == 0 || left >= SLICE)) {
-			put(c->o, REPLACEMENT, 3);
-			p++, left--;
+		if (done == (size_t)-1 && errno != E2BIG && (errno != EINVAL || left == n || left >= SLICE)) {
+			k = conv_bad(c, p, n);
+			p += k, n -= k;
 			slice = SLICE;
 		} else if (slice < PIECE)
 			slice *= 2;
-		n += left;
 	}
 }
 
@@ -443,22 +569,22 @@ conv_octets(struct conv *c, const char *p, size_t n)
 static int
 take_escape(struct conv *c, char u)
 {
-	static const struct { char shift, set; const char *esc; } known[] = {
-		{ 'J', 0, "\033(B" }, { 'J', 0, "\033(J" }, { 'J', 0, "\033(H" }, { 'J', 'k', "\033(I" },
-		{ 'J', 'd', "\033$@" }, { 'J', 'd', "\033$B" }, { 'J', 'd', "\033$(B" },
-		{ 'J', 's', "\033$(D" }, { 'K', 0, "\033$)C" },
-		{ 'H', 'd', "~{" }, { 'H', 0, "~}" }, { 'H', 0, "~\n" }
+	static const struct { enum form form; char set; const char *esc; } known[] = {
+		{ JP, 0, "\033(B" }, { JP, 'r', "\033(J" }, { JP, 0, "\033(H" }, { JP, 'k', "\033(I" },
+		{ JP, 'd', "\033$@" }, { JP, 'd', "\033$B" }, { JP, 'd', "\033$(B" },
+		{ JP, 'd', "\033$(O" }, { JP, 'd', "\033$(Q" }, { JP, 's', "\033$(D" },
+		{ KR, 0, "\033$)C" }, { HZ, 'd', "~{" }, { HZ, 0, "~}" }, { HZ, 0, "~\n" }
 	};
 	size_t i;
 
 	c->esc[c->escaped++] = u;
 	for (i = 0; i < sizeof(known) / sizeof(*known); i++)
-		if (known[i].shift == c->shift && strlen(known[i].esc) == c->escaped &&
+		if (known[i].form == c->form && strlen(known[i].esc) == c->escaped &&
 		    memcmp(known[i].esc, c->esc, c->escaped) == 0) {
 			c->set = known[i].set;
 			return 1;
 		}
-	return c->escaped == sizeof(c->esc) || (c->shift == 'H' && c->escaped == 2);
+	return c->escaped == 4 || (c->form == HZ && c->escaped == 2);
 }
 
 /*
@@ -481,7 +607,7 @@ conv_shift(struct conv *c, const char *p, size_t n)
 			conv_octets(c, buf, k);
 			k = 0;
 		}
-		if (c->escaped > 0 || u == (c->shift == 'H' ? '~' : '\033')) {
+		if (c->escaped > 0 || u == (c->form == HZ ? '~' : '\033')) {
 			if (take_escape(c, u)) {
 				c->escaped = 0;
 				if (c->esc[0] == '~' && u == '~')
@@ -489,13 +615,19 @@ conv_shift(struct conv *c, const char *p, size_t n)
 			}
 			continue;
 		}
-		if (c->shift == 'K' && (u == '\016' || u == '\017')) {
+		if (c->form == KR && (u == '\016' || u == '\017')) {
 			c->set = u == '\016' ? 'd' : 0;
 			continue;
 		}
 		if (u == '\n')
 			c->set = 0;
-		shifted = c->set && is_ascii(u) && u > ' ';
+		if (c->set == 'r' && (u == '\\' || u == '~')) {	/* JIS X 0201: yen, overline */
+			conv_octets(c, buf, k);
+			k = 0;
+			put(c->o, u == '~' ? "\xe2\x80\xbe" : "\xc2\xa5", u == '~' ? 3 : 2);
+			continue;
+		}
+		shifted = c->set && c->set != 'r' && is_ascii(u) && u > ' ';
 		if (shifted && c->set == 'k')
 			buf[k++] = (char)0x8e;
 		if (shifted && c->set == 's' && !c->third)
@@ -506,30 +638,29 @@ conv_shift(struct conv *c, const char *p, size_t n)
 	conv_octets(c, buf, k);
 }
 
-/* Converts a piece of text. */
-static void
-conv_add(struct conv *c, const char *p, size_t n)
+/* ---- lines ---- */
+
+/*
+ * The length of the line at p, with its end: LF, after CR or not; or a bare CR,
+ * where no line as RFC 5322 2.1.1 has them ends in LF.
+ */
+static size_t
+line_len(const char *p, size_t n)
 {
-	if (c->shift && c->kind == ICONV)
-		conv_shift(c, p, n);
-	else
-		conv_octets(c, p, n);
+	size_t k = n < LINE_OCTETS ? n : LINE_OCTETS;
+	const char *end = memchr(p, '\n', k);
+
+	if (end == NULL && (end = memchr(p, '\r', k)) != NULL && (size_t)(end - p) + 1 < n && end[1] == '\n')
+		end++;
+	if (end == NULL)
+		end = memchr(p + k, '\n', n - k);
+	return end ? (size_t)(end - p) + 1 : n;
 }
 
-/* The end of a text: what is still held is no character. */
-static void
-conv_end(struct conv *c)
+static int
+is_empty_line(const char *p, size_t n)
 {
-	char buf[64], *dst = buf;
-	size_t room = sizeof(buf);
-
-	for (; c->held > 0; c->held--)
-		put(c->o, REPLACEMENT, 3);
-	if (c->kind != ICONV)
-		return;
-	if (iconv(c->cd, NULL, NULL, &dst, &room) != (size_t)-1)
-		put_converted(c->o, buf, sizeof(buf) - room);
-	iconv_close(c->cd);
+	return *p == '\n' || (*p == '\r' && (n == 1 || (n == 2 && p[1] == '\n')));
 }
 
 /* ---- transfer-encodings, RFC 2045 6 ---- */
@@ -556,6 +687,13 @@ hex(char c)
 	};
 
 	return digits[(unsigned char)c];
+}
+
+/* "=XX", in quoted-printable and Q. */
+static int
+is_encoded(const char *p, const char *end)
+{
+	return *p == '=' && end - p >= 3 && hex(p[1]) && hex(p[2]);
 }
 
 /* Base64's alphabet; 64 is "=", 65 what is passed over (6.8). */
@@ -588,9 +726,11 @@ decode_base64(struct decoder *d, char *dst, size_t cap)
 			continue;
 		}
 		a = b64[*p++];
-		if (a == 64)		/* padding: what follows begins anew */
+		if (a == 64) {		/* padding: what follows begins anew */
 			have = 0;
-		else if (a < 64) {
+			if (p < end && *p == ' ')
+				p += line_len((const char *)p, (size_t)(end - p));
+		} else if (a < 64) {
 			bits = bits << 6 | a;
 			if ((have += 6) >= 8)
 				*q++ = (char)(bits >> (have -= 8));
@@ -602,75 +742,90 @@ decode_base64(struct decoder *d, char *dst, size_t cap)
 	return (size_t)(q - dst);
 }
 
+/* Q of RFC 2047 4.2: "_" is a space, and a line's end is nothing special. */
+static size_t
+decode_q(struct decoder *d, char *dst, size_t cap)
+{
+	const char *p = d->in.ptr, *end = p + d->in.len;
+	size_t n = 0;
+
+	for (; p < end && n < cap; p++)
+		if (is_encoded(p, end)) {
+			dst[n++] = (char)(hex(p[1]) << 4 | (hex(p[2]) & 15));
+			p += 2;
+		} else
+			dst[n++] = *p == '_' ? ' ' : *p;
+	d->in = span(p, end);
+	return n;
+}
+
 /* The end of the line's text at p: before its CRLF and the white space that transport added. */
 static const char *
 qp_eol(const char *p, const char *end)
 {
-	const char *e = memchr(p, '\n', (size_t)(end - p));
+	const char *e = p + line_len(p, (size_t)(end - p));
 
-	if (e == NULL)
-		e = end;
-	else if (e > p && e[-1] == '\r')
-		e--;
-	while (e > p && (e[-1] == ' ' || e[-1] == '\t'))
+	while (e > p && (e[-1] == '\n' || e[-1] == '\r' || e[-1] == ' ' || e[-1] == '\t'))
 		e--;
 	return e;
 }
 
-/* RFC 2045 6.7. An "=" that neither encodes nor ends a line stays as it is. */
+/* A line's text up to stop, which is not beyond its end; it ends at a soft break, too. */
+static const char *
+qp_text(const char *p, const char *stop, const char *eol, char **dst)
+{
+	char *q = *dst;
+	uint64_t w, x;
+
+	while (p < stop) {
+		if (is_encoded(p, eol)) {
+			*q++ = (char)(hex(p[1]) << 4 | (hex(p[2]) & 15));
+			p += 3;
+			continue;
+		}
+		if (*p == '=' && p + 1 == eol)
+			break;
+		*q++ = *p++;
+		for (; stop - p >= 8; p += 8, q += 8) {		/* eight without "=" */
+			memcpy(&w, p, 8);
+			x = w ^ ONES * '=';
+			if ((x - ONES) & ~x & ONES << 7)
+				break;
+			memcpy(q, &w, 8);
+		}
+		while (p < stop && *p != '=')
+			*q++ = *p++;
+	}
+	*dst = q;
+	return p;
+}
+
+/* RFC 2045 6.7, line by line. An "=" that neither encodes nor ends a line stays as it is. */
 static size_t
 decode_qp(struct decoder *d, char *dst, size_t cap)
 {
-	const char *p = d->in.ptr, *end = p + d->in.len, *eol = d->eol, *stop, *lf;
+	const char *p = d->in.ptr, *end = p + d->in.len, *stop, *next;
 	char *q = dst, *full = dst + cap;
-	const int words = d->words;
-	uint64_t w, x;
-	int hi, lo;
 
-	while (p < end && q < full) {
-		if (eol == NULL || p > eol)
-			eol = words ? end : qp_eol(p, end);
-		stop = eol - p < full - q ? eol : p + (full - q);	/* it never gets longer */
-		while (p < stop) {
-			if (*p == '=' && eol - p >= 3 && (hi = hex(p[1])) & (lo = hex(p[2])) & HEX) {
-				*q++ = (char)(hi << 4 | (lo & 15));
-				p += 3;
-				continue;
-			}
-			if (*p == '=' && p + 1 == eol && !words)
-				break;
-			*q++ = words && *p == '_' ? ' ' : *p;
-			p++;
-			if (words)
-				continue;
-			for (; stop - p >= 8; p += 8, q += 8) {		/* eight without "=" */
-				memcpy(&w, p, 8);
-				x = w ^ ONES * '=';
-				if ((x - ONES) & ~x & ONES << 7)
-					break;
-				memcpy(q, &w, 8);
-			}
-			while (p < stop && *p != '=')
-				*q++ = *p++;
+	while (p < end && full - q >= 2) {
+		if (d->eol == NULL || p > d->eol)
+			d->eol = qp_eol(p, end);
+		stop = d->eol - p < full - q ? d->eol : p + (full - q);	/* it never gets longer */
+		p = qp_text(p, stop, d->eol, &q);
+		if (p < d->eol && p >= stop)
+			continue;
+		if (p == d->eol && full - q < 2)
+			break;
+		next = p + line_len(p, (size_t)(end - p));
+		if (p == d->eol) {		/* the line's end, without the blanks before it */
+			if (next - p >= 2 && next[-1] == '\n' && next[-2] == '\r')
+				*q++ = '\r';
+			if (next > p && (next[-1] == '\n' || next[-1] == '\r'))
+				*q++ = next[-1];
 		}
-		if (p < stop) {			/* a soft line break */
-			lf = memchr(p, '\n', (size_t)(end - p));
-			p = lf ? lf + 1 : end;
-			eol = NULL;
-		} else if (p == eol) {		/* the line's end, without the blanks before it */
-			if (full - q < 2)
-				break;
-			if ((lf = memchr(p, '\n', (size_t)(end - p))) == NULL)
-				p = end;
-			else {
-				if (lf > p && lf[-1] == '\r')
-					*q++ = '\r';
-				*q++ = '\n';
-				p = lf + 1;
-			}
-		}
+		p = next;
+		d->eol = NULL;
 	}
-	d->eol = eol;
 	d->in = span(p, end);
 	return (size_t)(q - dst);
 }
@@ -708,71 +863,169 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 	return n;
 }
 
-/* Takes octets off the input and gives at most PIECE decoded ones; 0 is the end. */
+/* Takes octets off the input and gives at most cap (64 or more) decoded ones; 0 is the end. */
 static size_t
-decode(struct decoder *d, char dst[PIECE])
+decode(struct decoder *d, char *dst, size_t cap)
 {
 	size_t n = 0;
 
 	while (n == 0 && d->in.len > 0)
-		n = d->encoding == MIME_BASE64 ? decode_base64(d, dst, PIECE) :
-		    d->encoding == MIME_QP ? decode_qp(d, dst, PIECE) : decode_uu(d, dst, PIECE);
+		n = d->encoding == MIME_BASE64 ? decode_base64(d, dst, cap) :
+		    d->encoding == MIME_UUENCODE ? decode_uu(d, dst, cap) :
+		    d->words ? decode_q(d, dst, cap) : decode_qp(d, dst, cap);
 	return n;
 }
 
-/* Gets ready for a charset; the octets that its text starts with tell UTF-16's order. */
-static void
-conv_open(struct conv *c, const char *charset, size_t len, struct decoder d, struct out *o)
+/*
+ * The end of UTF-7's base64, or as much of it as makes whole units of UTF-16,
+ * which dst gets: their octets. What encodes none is text: "C++", "1+1=2".
+ */
+static size_t
+utf7_units(struct conv *c, char *dst, int *ended)
 {
-	char label[LABEL_MAX], want[LABEL_MAX + 2], name[32], first[PIECE];
-	const char *names = label, *sp;
-	size_t i, k;
+	size_t i, n = c->escaped, bits = 6 * n, k = 0;
+	uint64_t all = 0;
+
+	for (i = 0; i < n; i++)
+		all = all << 6 | b64[(unsigned char)c->esc[i]];
+	c->escaped = 0;
+	*ended = bits % 16 < 6 && (all & ((UINT64_C(1) << bits % 16) - 1)) == 0 && (n > 0 || c->set == 2);
+	if (*ended)
+		for (; k < bits / 16 * 2; k++)
+			dst[k] = (char)(all >> (bits - 8 * (k + 1)));
+	else {
+		if (c->set == 1)
+			dst[k++] = 0, dst[k++] = '+';
+		for (i = 0; i < n; i++)
+			dst[k++] = 0, dst[k++] = c->esc[i];
+		*ended = n == 0;
+	}
+	return k;
+}
+
+/* UTF-7, RFC 2152, is UTF-16 in base64 between "+" and "-", and ASCII. set: 1 in base64, 2 later. */
+static void
+conv_utf7(struct conv *c, const char *p, size_t n)
+{
+	char buf[PIECE];
+	size_t i, k = 0;
+	int ended = 0;
+
+	for (i = 0; i < n; i++) {
+		if (k > sizeof(buf) - 24) {
+			conv_octets(c, buf, k);
+			k = 0;
+		}
+		if (c->set && b64[(unsigned char)p[i]] < 64) {
+			c->esc[c->escaped++] = p[i];
+			if (c->escaped == sizeof(c->esc)) {
+				k += utf7_units(c, buf + k, &ended);
+				c->set = 2;
+			}
+			continue;
+		}
+		ended = 0;
+		if (c->set)
+			k += utf7_units(c, buf + k, &ended);
+		c->set = !(ended && p[i] == '-') && p[i] == '+';
+		if (c->set || (ended && p[i] == '-'))
+			continue;
+		buf[k++] = 0;
+		buf[k++] = p[i];
+	}
+	conv_octets(c, buf, k);
+}
+
+/* Converts a piece of text. */
+static void
+conv_add(struct conv *c, const char *p, size_t n)
+{
+	if (c->kind == ICONV && c->form == UTF7)
+		conv_utf7(c, p, n);
+	else if (c->kind == ICONV && c->form >= JP && c->form <= HZ)
+		conv_shift(c, p, n);
+	else
+		conv_octets(c, p, n);
+}
+
+/* The end of a text: what is still held is no character. */
+static void
+conv_end(struct conv *c)
+{
+	char buf[64], *dst = buf;
+	size_t room = sizeof(buf);
+	int ended;
+
+	if (c->kind == ICONV && c->form == UTF7 && c->set)
+		conv_octets(c, buf, utf7_units(c, buf, &ended));
+	for (; c->held > 0; c->held = c->kind == ICONV ? 0 : c->held - 1)
+		put(c->o, REPLACEMENT, 3);
+	if (c->kind != ICONV)
+		return;
+	if (iconv(c->cd, NULL, NULL, &dst, &room) != (size_t)-1)
+		put_converted(c->o, buf, sizeof(buf) - room);
+	iconv_close(c->cd);
+	if (c->other != (iconv_t)-1)
+		iconv_close(c->other);
+}
+
+/* Begins with the charset that was found: 1, or 0 where nobody knows it. */
+static int
+conv_start(struct conv *c)
+{
+	c->kind = strcmp(c->names, "UTF-8") == 0 ? UTF8 : strcmp(c->names, "CP1252") == 0 ? CP1252 : ICONV;
+	return c->kind != ICONV || (c->cd = open_any(c->names)) != (iconv_t)-1;
+}
+
+/* A byte-order mark at the beginning of a text beats its label. */
+static void
+find_mark(struct conv *c, struct decoder d)
+{
+	static const struct { const char *mark, *name; } marks[] = {
+		{ BOM, "UTF-8" }, { "\xfe\xff", "UTF-16BE" }, { "\xff\xfe", "UTF-16LE" }
+	};
+	char first[64] = "";
+	size_t i;
+
+	if (d.encoding == MIME_IDENTITY)
+		memcpy(first, d.in.ptr, d.in.len < 4 ? d.in.len : 4);
+	else
+		decode(&d, first, sizeof(first));
+	if (c->form == UTF32) {
+		if (memcmp(first, "\0\0\xfe\xff", 4) == 0)
+			strcpy(c->names, "UTF-32BE");
+		return;
+	}
+	for (i = 0; i < sizeof(marks) / sizeof(*marks); i++)
+		if (strncmp(first, marks[i].mark, strlen(marks[i].mark)) == 0) {
+			strcpy(c->names, marks[i].name);
+			c->form = i == 0 ? OCTETS : UTF16;
+			c->seven = 0;
+		}
+}
+
+/*
+ * Gets ready for a charset. raw: text that should have been encoded, and that the
+ * label was not written for; it counts where the text is no UTF-8.
+ */
+static void
+conv_open(struct conv *c, const char *charset, size_t len, struct decoder d, int raw, struct out *o)
+{
+	char label[LABEL_MAX];
 
 	memset(c, 0, sizeof(*c));
 	c->o = o;
+	c->other = (iconv_t)-1;
 	clean_label(charset, len, label);
-	k = strlen(label);
-	want[0] = ' ';
-	memcpy(want + 1, label, k);
-	memcpy(want + 1 + k, " ", 2);
-	for (i = 0; k > 0 && i < sizeof(charsets) / sizeof(*charsets); i++)
-		if (strstr(charsets[i].labels, want)) {
-			names = charsets[i].name;
-			break;
-		}
-	if (strncmp(names, "UTF-16", 6) == 0 || strncmp(names, "UTF-32", 6) == 0) {
-		memset(first, 0, 4);
-		if (d.encoding != MIME_IDENTITY)
-			decode(&d, first);
-		else
-			memcpy(first, d.in.ptr, d.in.len < 4 ? d.in.len : 4);
-		if (names[4] == '3')
-			names = memcmp(first, "\0\0\xfe\xff", 4) == 0 ? "UTF-32BE" : names;
-		else
-			names = memcmp(first, "\xfe\xff", 2) == 0 ? "UTF-16BE" :
-			    memcmp(first, "\xff\xfe", 2) == 0 ? "UTF-16LE" : names;
-	}
-	if (*names && names[1] == ' ') {
-		c->shift = *names;
-		names += 2;
-	}
-	if (strcmp(names, "UTF-8") == 0)
+	find_charset(c, label);
+	if (!raw)
+		find_mark(c, d);
+	c->seven &= !raw || c->form == JP || c->form == KR;
+	if (raw && (c->form >= UTF16 || strcmp(c->names, "UTF-8") == 0))
+		c->names[0] = '\0';
+	c->guess = raw || c->seven || c->names[0] == '\0' || !conv_start(c);
+	if (c->guess) {
 		c->kind = UTF8;
-	else if (strcmp(names, "CP1252") == 0)
-		c->kind = CP1252;
-	while (*names && c->kind == GUESS) {
-		sp = strchr(names, ' ');
-		k = sp ? (size_t)(sp - names) : strlen(names);
-		if (k >= sizeof(name))
-			break;
-		memcpy(name, names, k);
-		name[k] = '\0';
-		names += k + (sp != NULL);
-		if ((c->cd = iconv_open("UTF-8", name)) != (iconv_t)-1)
-			c->kind = ICONV;
-	}	if (c->kind == GUESS) {
-		c->kind = UTF8;
-		c->guess = 1;
 		c->before = *o;
 	}
 }
@@ -781,11 +1034,12 @@ conv_open(struct conv *c, const char *charset, size_t len, struct decoder d, str
 static int
 guessed_wrong(struct conv *c)
 {
-	if (!c->guess || (!c->invalid && c->held == 0))
+	if (!c->guess || (!c->invalid && c->held == 0 && (c->eight || !c->seven)))
 		return 0;
 	c->guess = 0;
 	c->held = 0;
-	c->kind = CP1252;
+	if (!conv_start(c))
+		c->kind = CP1252;
 	*c->o = c->before;
 	return 1;
 }
@@ -808,30 +1062,30 @@ convert_all(struct conv *c, struct decoder d)
 		conv_add(c, d.in.ptr, d.in.len);
 		return;
 	}
-	while (wants_more(c) && (n = decode(&d, piece)) > 0)
+	while (wants_more(c) && (n = decode(&d, piece, sizeof(piece))) > 0)
 		conv_add(c, piece, n);
 }
 
 /* From octets to text: transfer-encoding, charset. */
 static void
-convert(struct decoder d, const char *charset, size_t len, struct out *o)
+convert(struct decoder d, const char *charset, int raw, struct out *o)
 {
 	struct conv c;
 
-	conv_open(&c, charset, len, d, o);
+	if (d.in.len == 0)
+		return;
+	conv_open(&c, charset, strlen(charset), d, raw, o);
 	convert_all(&c, d);
 	if (guessed_wrong(&c))
 		convert_all(&c, d);
 	conv_end(&c);
 }
 
+/* Octets that have no label of their own. */
 static void
-convert_octets(const char *p, size_t n, struct out *o)
+convert_raw(const char *p, size_t n, const char *charset, struct out *o)
 {
-	struct decoder d = { { p, n }, MIME_IDENTITY, 0, 0, 0, NULL, 0 };
-
-	if (n > 0)
-		convert(d, "", 0, o);
+	convert((struct decoder){ { p, n }, MIME_IDENTITY, 0, 0, 0, NULL, 0 }, charset, 1, o);
 }
 
 size_t
@@ -839,26 +1093,11 @@ mime_utf8(struct mime_span octets, char *dst, size_t cap)
 {
 	struct out o = { dst, 0, cap - 1, 0, 0 };
 
-	convert_octets(octets.ptr, octets.len, &o);
+	convert_raw(octets.ptr, octets.len, "", &o);
 	return finish(&o);
 }
 
 /* ---- fields, RFC 5322 2.2 ---- */
-
-/* The length of the line at p, with its end. */
-static size_t
-line_len(const char *p, size_t n)
-{
-	const char *lf = memchr(p, '\n', n);
-
-	return lf ? (size_t)(lf - p) + 1 : n;
-}
-
-static int
-is_empty_line(const char *p, size_t n)
-{
-	return *p == '\n' || (n == 2 && *p == '\r' && p[1] == '\n');
-}
 
 /* The length of a field's name, if a line begins with one; blanks before the colon are seen. */
 static size_t
@@ -894,15 +1133,39 @@ is_known(const char *p, size_t n)
 	return 0;
 }
 
+/* The open level whose boundary a line is, the innermost first, or -1; 5.1.1. last: no part follows. */
+static int
+boundary_level(const struct mime_walk *w, const char *p, size_t n, int *last)
+{
+	int i;
+
+	if (n < 3 || p[0] != '-' || p[1] != '-')
+		return -1;
+	while (is_blank(p[n - 1]))
+		n--;
+	for (i = w->depth - 1; i >= 0; i--) {
+		size_t len = w->level[i].len;
+
+		if (len == 0 || n < len + 2 || memcmp(p + 2, w->level[i].boundary, len) != 0)
+			continue;
+		*last = n == len + 4 && memcmp(p + 2 + len, "--", 2) == 0;
+		if (*last || n == len + 2)
+			return i;
+	}
+	return -1;
+}
+
 /*
  * The header ends before the empty line, or, where that is missing, before the
  * first line that is no field. Relays break fields into such lines as well, so
- * one that a known field follows is still the header's. A boundary never is.
+ * one that a known field follows is still the header's; and in a part's header
+ * (w is not NULL) one that the empty line follows. A boundary never is.
  */
-struct mime_span
-mime_header(const char *msg, size_t len)
+static struct mime_span
+find_header(const struct mime_walk *w, const char *msg, size_t len)
 {
 	size_t at, next, n;
+	int last, empty;
 
 	for (at = 0; at < len; at += n) {
 		n = line_len(msg + at, len - at);
@@ -911,19 +1174,39 @@ mime_header(const char *msg, size_t len)
 		if (name_len(msg + at, n) > 0 || (at > 0 && (msg[at] == ' ' || msg[at] == '\t')) ||
 		    (at == 0 && begins(span(msg, msg + n), "From ")))
 			continue;
-		for (next = at; ; ) {
+		for (next = at; ; next += n) {
 			if (next >= len)
 				return span(msg, msg + at);
 			n = line_len(msg + next, len - next);
-			if (is_empty_line(msg + next, n) || begins(span(msg + next, msg + next + n), "--"))
-				return span(msg, msg + at);
-			if (is_known(msg + next, n))
+			empty = is_empty_line(msg + next, n);
+			if (is_known(msg + next, n) || (empty && w && at > 0))
 				break;
-			next += n;
+			if (empty || (w ? boundary_level(w, msg + next, n, &last) >= 0 :
+			    begins(span(msg + next, msg + next + n), "--")))
+				return span(msg, msg + at);
 		}
 		at = next;
+		n = 0;
 	}
 	return span(msg, msg + at);
+}
+
+/* Of a message whose lines end in CR the transport's last LF is not seen. */
+static size_t
+without_lf(const char *msg, size_t len)
+{
+	const char *lf = memchr(msg, '\n', len), *cr;
+
+	if (lf == NULL || lf != msg + len - 1)
+		return len;
+	cr = memchr(msg, '\r', len);
+	return cr && cr + 1 < lf ? len - 1 : len;
+}
+
+struct mime_span
+mime_header(const char *msg, size_t len)
+{
+	return find_header(NULL, msg, without_lf(msg, len));
 }
 
 /* What follows a header and its empty line. */
@@ -934,7 +1217,7 @@ after_header(struct mime_span header, const char *end)
 
 	if (end - p >= 2 && p[0] == '\r' && p[1] == '\n')
 		p += 2;
-	else if (p < end && *p == '\n')
+	else if (p < end && (*p == '\n' || *p == '\r'))
 		p++;
 	return span(p, end);
 }
@@ -1003,6 +1286,17 @@ skip_cfws(const char *p, const char *end)
 	return p;
 }
 
+/* The octets of a token, RFC 2045 5.1. */
+static size_t
+token_len(const char *p, const char *end)
+{
+	const char *start = p;
+
+	while (p < end && is_ascii(*p) && *p > ' ' && *p != 127 && !strchr("()<>@,;:\\\"/[]?=", *p))
+		p++;
+	return (size_t)(p - start);
+}
+
 /* Takes the next "; name = value" off; quoted tells whether the value had quotes. 0 at the end. */
 static int
 next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value, int *quoted)
@@ -1010,36 +1304,37 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 	const char *p = in->ptr, *end = p + in->len, *start;
 
 	for (;;) {
-		while (p < end && *p != ';')
+		while (p < end && *p != ';' && *p != ',')
 			p = is_comment(p, end) ? skip_cfws(p, end) : p + 1;
 		if (p == end)
 			return 0;
 		start = p = skip_cfws(p + 1, end);
-		while (p < end && *p != '=' && *p != ';')
+		while (p < end && *p != '=' && *p != ';' && !is_comment(p, end))
 			p++;
-		if (p == end || *p == ';')
-			continue;
 		*name = trim(span(start, p));
-		start = p = skip_cfws(p + 1, end);
-		*quoted = p < end && *p == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL;
-		if (*quoted) {
-			for (start = ++p; p < end && *p != '"'; p++)
-				if (*p == '\\' && p + 1 < end)
-					p++;
-			if (p > end)
-				p = end;
-			*value = span(start, p);
-		} else {
-			if (p < end && *p == '"')	/* it is never closed */
-				start = ++p;
-			while (p < end && *p != ';' && *p != '\r' && *p != '\n' &&
-			    !(*p == '(' && p > start && is_blank(p[-1])))
-				p++;
-			*value = trim(span(start, p));
-		}
-		*in = span(p, end);
-		return 1;
+		p = skip_cfws(p, end);
+		if (p < end && *p == '=')
+			break;
 	}
+	start = p = skip_cfws(p + 1, end);
+	*quoted = p < end && *p == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL;
+	if (*quoted) {
+		for (start = ++p; *p != '"' && p < end; p++)
+			if (*p == '\\' && p + 1 < end)
+				p++;
+		if (p > end)
+			p = end;
+		*value = span(start, p);
+	} else {
+		if (p < end && *p == '"')	/* it is never closed */
+			start = ++p;
+		while (p < end && *p != ';' && *p != '\r' && *p != '\n' &&
+		    !(*p == '(' && p > start && is_blank(p[-1])))
+			p++;
+		*value = trim(span(start, p));
+	}
+	*in = span(p, end);
+	return 1;
 }
 
 /* The octets of a value: quoted pairs, folds and, in RFC 2231's form, %XX resolved. */
@@ -1113,8 +1408,7 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 			d.in.len += param_octets(v, quoted, percent, octets + d.in.len,
 			    sizeof(octets) - d.in.len);
 		}
-	if (d.in.len > 0)
-		convert(d, charset, strlen(charset), &o);
+	convert(d, charset, 0, &o);
 	return finish(&o);
 }
 
@@ -1195,8 +1489,7 @@ put_run(struct out *o, const char *p, const char *end)
 	int none = 0;
 
 	(void)encoded_word(p, end, &w, &none);
-	conv_open(&c, w.charset.ptr, w.charset.len, (struct decoder){ w.text, w.encoding, 1, 0, 0,
-	    NULL, 0 }, o);
+	conv_open(&c, w.charset.ptr, w.charset.len, (struct decoder){ w.text, w.encoding, 1, 0, 0, NULL, 0 }, 0, o);
 	after = convert_run(&c, p, end, &none);
 	none = 0;
 	if (guessed_wrong(&c))
@@ -1208,7 +1501,7 @@ put_run(struct out *o, const char *p, const char *end)
 }
 
 size_t
-mime_words(struct mime_span value, char *dst, size_t cap)
+mime_words(struct mime_span value, const char *charset, char *dst, size_t cap)
 {
 	struct out o = { dst, 0, cap - 1, 1, 0 };
 	struct mime_span v = trim(value);
@@ -1222,10 +1515,10 @@ mime_words(struct mime_span value, char *dst, size_t cap)
 			continue;
 		}
 		runs++;
-		convert_octets(text, (size_t)(p - text), &o);
+		convert_raw(text, (size_t)(p - text), charset, &o);
 		text = p = put_run(&o, p, end);
 	}
-	convert_octets(text, (size_t)(end - text), &o);
+	convert_raw(text, (size_t)(end - text), charset, &o);
 	while (o.len > 0 && dst[o.len - 1] == ' ')
 		o.len--;
 	return finish(&o);
@@ -1233,103 +1526,200 @@ mime_words(struct mime_span value, char *dst, size_t cap)
 
 /* ---- addresses, RFC 5322 3.4 and 4.4 ---- */
 
+/* One element of a list: its words as they come, and what may be its address. */
+struct mailbox {
+	char word[1024], best[1024];
+	size_t len, best_len;
+	int rank;	/* of best: 3 with an "@", 1 without; 1 more within angle brackets */
+	int angle;	/* 1: within angle brackets, 2: after them */
+	int bare;	/* words without an "@", here or within the brackets */
+	int at, literal, phrase;	/* of the word: phrase: it has quotes or blanks */
+	int encoded;			/* an encoded-word was seen, which may hold an address */
+};
+
+static void
+end_word(struct mailbox *m)
+{
+	const char *w = m->word + (m->len > 0 && *m->word == '"');
+	int rank = m->at ? 3 : 1;
+
+	if (m->len > 3 && memcmp(w, "=?", 2) == 0) {
+		m->encoded = m->phrase = 1;
+		rank = 1;
+	}
+	/* Several words without an "@", or one after the brackets, are somebody's name. */
+	if (m->len > 0 && rank == 1 && (m->bare++ > 0 || m->phrase || m->angle == 2)) {
+		rank = 0;
+		m->rank = m->rank < 3 && m->angle != 2 ? 0 : m->rank;
+	}
+	rank += rank > 0 && m->angle == 1;
+	if (m->len > 0 && *w != '@' && rank > m->rank) {
+		memcpy(m->best, m->word, m->len);
+		m->best_len = m->len;
+		m->rank = rank;
+	}
+	m->len = 0;
+	m->at = m->literal = m->phrase = 0;
+}
+
+/* What has been seen without an "@" was a display name, a group's name or a route. */
+static void
+drop_name(struct mailbox *m)
+{
+	m->rank = m->rank < 3 ? 0 : m->rank;
+	m->bare = 0;
+}
+
+static void
+add_octet(struct mailbox *m, char c)
+{
+	if (m->len < sizeof(m->word) && c != '\r' && c != '\n')
+		m->word[m->len++] = c;
+}
+
+/* A quoted string is one word, with its quotes; RFC 5322 3.2.4. Gives what follows it. */
+static const char *
+add_quoted(struct mailbox *m, const char *p, const char *end)
+{
+	if (m->len > 0 && m->word[m->len - 1] != '.')
+		end_word(m);
+	m->phrase = 1;
+	add_octet(m, *p++);
+	for (; p < end && *p != '"'; p++) {
+		if (*p == '\\' && p + 1 < end)
+			add_octet(m, *p++);
+		add_octet(m, *p);
+	}
+	if (p < end)
+		add_octet(m, *p++);
+	return p;
+}
+
+/* White space separates words, unless an "@" or "." beside it joins them (4.4). */
+static void
+add_atom(struct mailbox *m, char c, int gap)
+{
+	char before = m->len > 0 ? m->word[m->len - 1] : '\0';
+
+	if (gap && m->len > 0) {
+		if (c != '@' && c != '.' && before != '@' && before != '.')
+			end_word(m);
+		m->phrase = m->len > 0;
+	}
+	m->at |= c == '@';
+	m->literal = (m->literal || (c == '[' && before == '@')) && c != ']';
+	add_octet(m, c);
+}
+
+/* Takes one element off the list. A comma within angle brackets ends a word only. */
+static void
+next_mailbox(struct mime_span *list, struct mailbox *m)
+{
+	const char *p = list->ptr, *end = p + list->len;
+	int gap = 0;
+
+	m->len = m->best_len = 0;
+	m->rank = m->angle = m->bare = m->at = m->literal = m->phrase = m->encoded = 0;
+	for (; p < end && (m->angle == 1 || m->literal || (*p != ',' && *p != ';')); ) {
+		if (*p == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL) {
+			p = add_quoted(m, p, end);
+			gap = 0;
+		} else if (is_comment(p, end) || is_blank(*p)) {
+			p = skip_cfws(p, end);
+			gap = 1;
+		} else if (m->literal || !strchr("\"<>:,;", *p) || *p == '\0') {
+			add_atom(m, *p++, gap);
+			gap = 0;
+		} else {
+			if (*p == ':' && m->angle != 2)
+				m->len = 0;
+			if (*p != '"')
+				end_word(m);
+			if (*p == '<' || (*p == ':' && m->angle != 2))
+				drop_name(m);
+			if (*p == '<' || (*p == '>' && m->angle))
+				m->angle = *p == '<' ? 1 : 2;
+			p++;
+		}
+	}
+	end_word(m);
+	while (p < end && (*p == ',' || *p == ';' || is_blank(*p)))
+		p++;
+	*list = span(p, end);
+}
+
 /*
- * One pass over the list, which keeps in text what may be the address: what is
- * in the angle brackets, or the last word before the end. Routes, names of
- * groups, comments and display names are dropped when what follows shows that
- * they were that.
+ * What has no "@" is an address only where no more follows: in brackets, or as
+ * the one word of the list.
  */
+static int
+find_address(struct mime_span *list, struct mailbox *m)
+{
+	int elements = 0, encoded = 0;
+
+	do {
+		next_mailbox(list, m);
+		encoded |= m->encoded;
+	} while (m->rank < 3 && list->len > 0 && ++elements);
+	m->encoded = encoded;
+	return m->rank > 1 || (m->rank == 1 && elements == 0);
+}
+
 int
 mime_address(struct mime_span *list, char *dst, size_t cap)
 {
-	char text[1024];
-	const char *p = list->ptr, *end = p + list->len, *q;
-	size_t n = 0;
-	int angle = 0, literal = 0, at = 0, gap = 0, over = 0;
+	struct mime_span all = *list;
+	struct mailbox m;
+	char text[2048];
+	int found = find_address(list, &m);
 
-	for (; p < end; p++) {
-		char c = *p;
-
-		if (is_comment(p, end)) {
-			p = skip_cfws(p, end) - 1;
-			gap = 1;
-			continue;
-		}
-		if (is_blank(c)) {
-			gap = 1;
-			continue;
-		}
-		if (c == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL) {
-			/* A quoted string is one word, with its quotes; RFC 5322 3.2.4. */
-			for (q = p + 1; q < end && *q != '"'; q++)
-				if (*q == '\\' && q + 1 < end)
-					q++;
-			if (q > end)
-				q = end;
-			if (angle != 2 && !over) {
-				if (!(n > 0 && text[n - 1] == '.'))
-					n = 0;
-				for (; p <= q && p < end; p++)
-					if (*p != '\r' && *p != '\n' && n < sizeof(text))
-						text[n++] = *p;
-			}
-			p = q;
-			gap = 0;
-			continue;
-		}
-		if (c == '"')
-			continue;
-		if (c == '<') {
-			angle = 1;
-			n = 0;
-			at = gap = over = literal = 0;
-			continue;
-		}
-		if (c == '>' && angle) {
-			angle = 2;
-			continue;
-		}
-		if (angle != 1 && !literal && (c == ',' || c == ';')) {
-			if (n > 0)
-				break;
-			angle = at = gap = over = 0;
-			continue;
-		}
-		if (c == ':' && !literal && angle != 2) {	/* a group's name, or a route */
-			n = 0;
-			at = gap = over = 0;
-			continue;
-		}
-		if (angle == 2 || over)
-			continue;
-		/* White space separates words, unless an "@" or "." beside it joins them (4.4). */
-		if (gap && n > 0 && c != '@' && c != '.' && text[n - 1] != '@' && text[n - 1] != '.') {
-			if (at) {
-				over = 1;	/* the address is whole, more words are a comment */
-				continue;
-			}
-			n = 0;
-		}
-		gap = 0;
-		at |= c == '@';
-		literal = c == '[' ? 1 : c == ']' ? 0 : literal;
-		if (n < sizeof(text))
-			text[n++] = c;
+	if (!found && m.encoded) {	/* the mailer encoded all of it */
+		all = span(text, text + mime_words(all, "", text, sizeof(text)));
+		found = find_address(&all, &m) && m.rank == 4;
 	}
-	*list = p < end ? span(p + 1, end) : span(end, end);
-	mime_utf8(span(text, text + n), dst, cap);
-	return n > 0;
+	mime_utf8(span(m.best, m.best + (found ? m.best_len : 0)), dst, cap);
+	return found;
 }
 
 /* ---- parts, RFC 2046 ---- */
+
+static int
+is_type(const struct mime_part *p, const char *type)
+{
+	return strcmp(p->type, type) == 0;
+}
+
+/* token/token; what is not is text/plain (RFC 2045 5.2), or HTML where it says so. */
+static void
+parse_type(struct mime_part *part, struct mime_span v)
+{
+	const char *end = v.ptr + v.len, *semi = memchr(v.ptr, ';', v.len), *p, *sub;
+	size_t n = token_len(v.ptr, end), k = 0, i;
+
+	p = skip_cfws(v.ptr + n, end);
+	sub = p < end && *p == '/' ? skip_cfws(p + 1, end) : end;
+	k = token_len(sub, end);
+	strcpy(part->type, "text/plain");
+	if (n > 0 && k > 0 && n + k + 1 < sizeof(part->type)) {
+		for (i = 0; i < n; i++)
+			part->type[i] = lower(v.ptr[i]);
+		part->type[n] = '/';
+		for (i = 0; i < k; i++)
+			part->type[n + 1 + i] = lower(sub[i]);
+		part->type[n + 1 + k] = '\0';
+	} else
+		for (p = v.ptr; p < (semi ? semi : end); p++)
+			if (begins(span(p, end), "html"))
+				strcpy(part->type, "text/html");
+}
 
 /* What a part's header says of it; the first field of a name counts. */
 static void
 describe(struct mime_part *p, int digest)
 {
 	struct mime_span name, v, header = p->header, t;
-	const char *c;
-	size_t i, type = 0, disposition = 0, encoding = 0;
+	char *c;
+	int type = 0, disposition = 0, encoding = 0;
 
 	strcpy(p->type, digest ? "message/rfc822" : "text/plain");	/* RFC 2046 5.1.5 */
 	p->charset[0] = '\0';
@@ -1338,23 +1728,16 @@ describe(struct mime_part *p, int digest)
 	while (mime_next_field(&header, &name, &v)) {
 		if (name.len < 12 || !begins(name, "Content-"))
 			continue;
-		c = skip_cfws(v.ptr, v.ptr + v.len);
-		for (t = span(c, c), c = v.ptr + v.len; t.ptr + t.len < c; t.len++)
-			if (strchr("; \t\r\n(", t.ptr[t.len]))
-				break;
+		t.ptr = skip_cfws(v.ptr, v.ptr + v.len);
+		if (t.ptr < v.ptr + v.len && *t.ptr == '"')
+			t.ptr++;
+		t.len = (size_t)(v.ptr + v.len - t.ptr);
 		if (mime_is(name, "Content-Type") && type++ == 0) {
-			c = memchr(t.ptr, '/', t.len);
-			if (c != NULL && c > t.ptr && c + 1 < t.ptr + t.len && t.len < sizeof(p->type)) {
-				for (i = 0; i < t.len; i++)
-					p->type[i] = lower(t.ptr[i]);
-				p->type[i] = '\0';
-				if (mime_utf8(t, p->type, sizeof(p->type)) > 0)
-					for (i = 0; p->type[i]; i++)
-						p->type[i] = lower(p->type[i]);
-			}
+			parse_type(p, t);
 			mime_param(v, "charset", p->charset, sizeof(p->charset));
-			for (i = 0; p->charset[i]; i++)
-				p->charset[i] = lower(p->charset[i]);
+			p->charset[strcspn(p->charset, "\"")] = '\0';
+			for (c = p->charset; *c; c++)
+				*c = lower(*c);
 		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0)
 			p->encoding = begins(t, "base64") ? MIME_BASE64 :
 			    begins(t, "quoted-printable") ? MIME_QP :
@@ -1364,94 +1747,103 @@ describe(struct mime_part *p, int digest)
 	}
 }
 
-/* Is this, without the blanks at its end, a boundary? 1: a part follows, 2: the last one. 5.1.1 */
+/* The next line that is a boundary of an open level; its level, or the end and -1. */
 static int
-is_boundary(const char *p, size_t n, const char *boundary, size_t len)
-{
-	if (n < len + 2 || memcmp(p + 2, boundary, len) != 0)
-		return 0;
-	return n == len + 2 ? 1 : n == len + 4 && memcmp(p + 2 + len, "--", 2) == 0 ? 2 : 0;
-}
-
-/* The next line that is a boundary of an open level, the innermost first; its level, or -1. */
-static int
-find_boundary(const struct mime_walk *w, const char **at, const char *end, size_t *len, int *kind)
+find_boundary(const struct mime_walk *w, const char **at, const char *end, int *last)
 {
 	const char *p = *at;
 	size_t n;
-	int i;
+	int level = -1;
 
-	for (; p < end && w->depth > 0; p += *len) {
-		*len = line_len(p, (size_t)(end - p));
-		if (p[0] != '-' || *len < 3 || p[1] != '-')
-			continue;
-		for (n = *len; is_blank(p[n - 1]); n--)
-			;
-		for (i = w->depth - 1; i >= 0; i--)
-			if ((*kind = is_boundary(p, n, w->level[i].boundary, w->level[i].len)) > 0) {
-				*at = p;
-				return i;
-			}
+	for (; p < end && w->depth > 0; p += n) {
+		n = line_len(p, (size_t)(end - p));
+		if ((level = boundary_level(w, p, n, last)) >= 0)
+			break;
 	}
-	*at = end;
-	return -1;
+	*at = level >= 0 ? p : end;
+	return level;
 }
 
 void
 mime_start(struct mime_walk *w, const char *msg, size_t len)
 {
-	w->rest = span(msg, msg + len);
-	w->depth = -1;
-	w->parts = 0;
+	w->rest = span(msg, msg + without_lf(msg, len));
+	w->depth = w->parts = 0;
+	w->lowest = MIME_DEPTH;
+	w->here = 1;
 }
 
+/* Opens a level for what holds parts: a message, or a multipart with a boundary. 0: neither. */
+static int
+open_level(struct mime_walk *w, const struct mime_part *part)
+{
+	struct mime_level *l = &w->level[w->depth];
+	struct mime_span v;
+
+	if (w->depth == MIME_DEPTH)
+		return 0;
+	l->len = 0;
+	l->digest = strcmp(part->type, "multipart/digest") == 0;
+	l->alternative = strcmp(part->type, "multipart/alternative") == 0;
+	l->attachment = part->attachment;
+	l->message = part->message;
+	if (part->encoding == MIME_IDENTITY && (strcmp(part->type, "message/rfc822") == 0 ||
+	    strcmp(part->type, "message/global") == 0)) {
+		l->attachment = 0;		/* what it is to the message that it holds */
+		l->message = w->depth + 1;
+		w->here = 1;
+	} else if (strncmp(part->type, "multipart/", 10) == 0 && mime_field(part->header, "Content-Type", &v)) {
+		l->len = mime_param(v, "boundary", l->boundary, sizeof(l->boundary));
+		while (l->len > 0 && is_blank(l->boundary[l->len - 1]))
+			l->len--;
+	}
+	w->depth += w->here || l->len > 0;
+	return w->here || l->len > 0;
+}
+
+/* A multipart's body is its preamble, a message's all that it holds; their parts come next. */
 int
 mime_next(struct mime_walk *w, struct mime_part *part)
 {
-	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr;
-	struct mime_span v;
-	size_t n;
-	int i, kind = 0;
+	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr, *stop;
+	const struct mime_level *up;
+	int level, last = 0;
 
-	if (w->parts++ == MIME_PARTS)
+	if (w->parts++ >= MIME_PARTS)
 		return 0;
-	if (w->depth == -1)
-		w->depth = 0;
-	else {
-		do {			/* past what is closed, and a preamble or an epilogue */
-			if ((i = find_boundary(w, &p, end, &n, &kind)) == -1)
-				return 0;
-			w->depth = i + (kind == 1);
-			p += n;
-		} while (kind == 2);
+	for (; !w->here; w->here = !last) {	/* past what is closed, a preamble or an epilogue */
+		if ((level = find_boundary(w, &p, end, &last)) == -1)
+			return 0;
+		w->depth = level + !last;
+		if (level < w->lowest)
+			w->lowest = level;
+		p += line_len(p, (size_t)(end - p));
 	}
+	w->here = 0;
+	up = w->depth > 0 ? &w->level[w->depth - 1] : NULL;
 	part->depth = w->depth;
-	part->header = mime_header(p, (size_t)(end - p));
+	part->message = up ? up->message : 0;
+	part->header = find_header(w, p, (size_t)(end - p));
 	part->body = after_header(part->header, end);
-	describe(part, w->depth > 0 && w->level[w->depth - 1].digest);
-	w->rest = part->body;
-	n = 0;
-	if (strncmp(part->type, "multipart/", 10) == 0 && w->depth < MIME_DEPTH &&
-	    mime_field(part->header, "Content-Type", &v))
-		n = mime_param(v, "boundary", w->level[w->depth].boundary, MIME_BOUNDARY);
-	while (n > 0 && is_blank(w->level[w->depth].boundary[n - 1]))
-		n--;
-	if (n > 0) {
-		w->level[w->depth].len = n;
-		w->level[w->depth].digest = strcmp(part->type, "multipart/digest") == 0;
-		w->depth++;
-		return 1;
-	}
+	describe(part, up && up->digest);
+	part->attachment |= up && up->attachment;
 	p = part->body.ptr;
-	if (find_boundary(w, &p, end, &n, &kind) >= 0) {
-		w->rest = span(p, end);
-		if (p > part->body.ptr)		/* the CRLF before a boundary is the boundary's */
-			p--;
-		if (p > part->body.ptr && p[-1] == '\r')
-			p--;
-	} else
-		w->rest = span(end, end);
-	part->body = span(part->body.ptr, p);
+	part->container = open_level(w, part);
+	if (part->container && !w->here && (find_boundary(w, &p, end, &last) != w->depth - 1 || last)) {
+		part->container = 0;	/* a multipart without parts is a part */
+		w->depth--;
+	}
+	stop = p;
+	if (!part->container) {
+		level = find_boundary(w, &p, end, &last);
+		stop = p;		/* the CRLF before a boundary is the boundary's */
+		if (level >= 0 && stop > part->body.ptr && stop[-1] == '\n')
+			stop--;
+		if (level >= 0 && stop > part->body.ptr && stop[-1] == '\r')
+			stop--;
+	}
+	w->rest = span(p, end);
+	part->body = span(part->body.ptr, w->here ? end : stop);
 	return 1;
 }
 
@@ -1464,7 +1856,7 @@ static void
 meta_charset(struct decoder d, char label[LABEL_MAX])
 {
 	char text[PIECE];
-	size_t i, n = d.encoding == MIME_IDENTITY ? d.in.len : decode(&d, text);
+	size_t i, n = d.encoding == MIME_IDENTITY ? d.in.len : decode(&d, text, sizeof(text));
 	const char *p = d.encoding == MIME_IDENTITY ? d.in.ptr : text;
 	int meta = 0;
 
@@ -1495,14 +1887,9 @@ part_text(const struct mime_part *p, struct out *o)
 	struct decoder d = { p->body, p->encoding, 0, 0, 0, NULL, 0 };
 	char label[LABEL_MAX] = "";
 
-	if (p->body.len == 0)
-		return;
 	if (p->charset[0] == '\0' && strcmp(p->type, "text/html") == 0)
 		meta_charset(d, label);
-	if (*label)
-		convert(d, label, strlen(label), o);
-	else
-		convert(d, p->charset, strlen(p->charset), o);
+	convert(d, *label ? label : p->charset, 0, o);
 }
 
 size_t
@@ -1514,31 +1901,84 @@ mime_text(const struct mime_part *p, char *dst, size_t cap)
 	return finish(&o);
 }
 
+/*
+ * What a part is as the body of a message: 5 HTML or plain text that is no
+ * attachment, 4 other text, 3 and 2 the same of a message within, 1 what should
+ * have had parts, 0 nothing.
+ */
+static int
+rank_of(const struct mime_part *p)
+{
+	int shown = !p->attachment && (is_type(p, "text/html") || is_type(p, "text/plain"));
+
+	if (strncmp(p->type, "text/", 5) == 0)
+		return (p->message ? 2 : 4) + shown;
+	return !p->container && (strncmp(p->type, "multipart/", 10) == 0 || is_type(p, "message/rfc822"));
+}
+
+/* Is this plain text that follows such a body, in the same message? */
+static int
+follows(const struct mime_walk *w, const struct mime_part *p, const struct mime_part *first)
+{
+	return is_type(first, "text/plain") && is_type(p, "text/plain") && !p->attachment &&
+	    p->message == first->message && w->lowest >= p->message;
+}
+
 int
-mime_body(const char *msg, size_t len, struct mime_part *best)
+mime_body(const char *msg, size_t len, struct mime_body *b)
 {
 	struct mime_walk w;
 	struct mime_part p;
-	int found = 0, rank;
+	int found = 0, rank, blank = 0;
 
-	memset(best, 0, sizeof(*best));
-	best->body = span(msg + len, msg + len);
-	strcpy(best->type, "text/plain");
+	memset(b, 0, sizeof(*b));
+	b->first.body = span(msg + len, msg + len);
+	strcpy(b->first.type, "text/plain");
+	b->walk.rest = b->first.body;
+	b->walk.parts = MIME_PARTS;	/* as at the end */
 	mime_start(&w, msg, len);
-	/* Rank: 4 HTML with text, 3 plain with text, 2 blank HTML, 1 blank plain, 0 none. */
-	while (found < 4 && mime_next(&w, &p)) {
+	while ((found < 5 || is_type(&b->first, "text/plain")) && mime_next(&w, &p)) {
 		struct out look = { NULL, 0, 0, 0, 0 };
 
-		rank = p.attachment ? 0 : strcmp(p.type, "text/html") == 0 ? 2 :
-		    strcmp(p.type, "text/plain") == 0 ? 1 : 0;
-		if (rank > 0 && rank + 2 > found) {
+		rank = rank_of(&p);
+		/* Of two alternatives HTML is better. */
+		if (rank > found || (rank == found && is_type(&p, "text/html") &&
+		    is_type(&b->first, "text/plain") && w.level[w.lowest].alternative)) {
 			part_text(&p, &look);
-			rank += look.full ? 2 : 0;
+			if (look.full || (found == 0 && rank == 5 && blank++ == 0))
+				b->first = p;
+			if (look.full) {
+				found = rank;
+				w.lowest = MIME_DEPTH;
+				b->octets = p.body.len;
+				b->walk = w;
+				continue;
+			}
 		}
-		if (rank > found) {
-			*best = p;
-			found = rank;
-		}
+		if (found > 0 && follows(&w, &p, &b->first))
+			b->octets += p.body.len + 1;
 	}
 	return found > 0;
+}
+
+size_t
+mime_body_text(const struct mime_body *b, char *dst, size_t cap)
+{
+	struct out o = { dst, 0, cap - 1, 0, 0 }, more;
+	struct mime_walk w = b->walk;
+	struct mime_part p;
+	size_t before;
+
+	part_text(&b->first, &o);
+	while (!o.full && is_type(&b->first, "text/plain") && mime_next(&w, &p)) {
+		if (!follows(&w, &p, &b->first))
+			continue;
+		before = o.len;
+		put_text(&o, "\r\n\r\n", 4);
+		more = (struct out){ dst + o.len, 0, o.cap - o.len, 0, o.full };
+		part_text(&p, &more);
+		o.len = is_text(more.ptr, more.len) ? o.len + more.len : before;
+		o.full = more.full;
+	}
+	return finish(&o);
 }

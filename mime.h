@@ -19,6 +19,7 @@
 #define MIME_DEPTH 100		/* multiparts inside one another that are taken apart */
 #define MIME_PARTS 1000		/* parts of a message that are found */
 #define MIME_RUNS 1000		/* texts in encoded-words of a field that are decoded */
+#define MIME_EXPANSION 12	/* octets of text that one octet of a body makes at most */
 #define MIME_BOUNDARY 256	/* octets of a boundary; RFC 2046 5.1.1 allows 70 */
 
 struct mime_span { const char *ptr; size_t len; };	/* octets of the message */
@@ -30,14 +31,28 @@ struct mime_part {
 	char type[128];			/* "text/plain", lower case; RFC 2045 5.2 default */
 	char charset[64];		/* as labelled, lower case; "" where there is no label */
 	enum mime_encoding encoding;	/* RFC 2045 6 */
-	int attachment;			/* RFC 2183: not to be shown as the body */
+	int attachment;			/* it, or a multipart that it is in; RFC 2183 */
+	int container;			/* a multipart or message whose parts come next */
 	int depth;			/* 0: the message itself */
+	int message;			/* the message/rfc822 that it is in; 0: none */
 };
 
 struct mime_walk {			/* private to mime.c; the caller gives the storage */
 	struct mime_span rest;
 	int depth, parts;
-	struct { char boundary[MIME_BOUNDARY]; size_t len; int digest; } level[MIME_DEPTH];
+	int here;			/* a part begins here, not at a boundary */
+	int lowest;			/* the level that was gone back to */
+	struct mime_level {
+		char boundary[MIME_BOUNDARY];
+		size_t len;		/* 0: a message's level, which has no boundary */
+		int digest, alternative, attachment, message;
+	} level[MIME_DEPTH];
+};
+
+struct mime_body {
+	struct mime_part first;		/* whose type and charset are those of the body */
+	size_t octets;			/* of all its parts, still transfer-encoded */
+	struct mime_walk walk;		/* private to mime.c: from the first on */
 };
 
 /* The header of a message, up to the empty line or the first line that is no field. */
@@ -59,8 +74,11 @@ int	mime_is(struct mime_span name, const char *want);
 /* A parameter of a structured value, RFC 2045 5.1 and RFC 2231; 0 where there is none. */
 size_t	mime_param(struct mime_span value, const char *name, char *dst, size_t cap);
 
-/* Unstructured text such as Subject: unfolded, encoded-words decoded (RFC 2047). */
-size_t	mime_words(struct mime_span value, char *dst, size_t cap);
+/*
+ * Unstructured text such as Subject: unfolded, encoded-words decoded (RFC 2047).
+ * Other octets are UTF-8, or else of that charset, or windows-1252 where it is "".
+ */
+size_t	mime_words(struct mime_span value, const char *charset, char *dst, size_t cap);
 
 /*
  * Takes the next mailbox off an address list, RFC 5322 3.4 and 4.4, groups
@@ -72,18 +90,29 @@ int	mime_address(struct mime_span *list, char *dst, size_t cap);
 /* Octets as text: as they are where they are UTF-8, else windows-1252. */
 size_t	mime_utf8(struct mime_span octets, char *dst, size_t cap);
 
-/* The parts of a message in order, leaves and multiparts alike: 1, or 0 at the end. */
+/*
+ * The parts of a message in order, those of a message within it too: 1, or 0 at
+ * the end. A multipart in which no part is found is a part.
+ */
 void	mime_start(struct mime_walk *, const char *msg, size_t len);
 int	mime_next(struct mime_walk *, struct mime_part *);
 
-/*
- * The part that is shown: the first text/html that is not blank and no
- * attachment, else the first such text/plain; a message that is not MIME is
- * one text/plain part. 0 where there is none, with part's body empty.
- */
-int	mime_body(const char *msg, size_t len, struct mime_part *part);
-
 /* A part's content, transfer-decoded and converted from its charset. */
 size_t	mime_text(const struct mime_part *, char *dst, size_t cap);
+
+/*
+ * Finds what a person would read: the first text/html or text/plain that is not
+ * blank and no attachment. HTML is better only than plain text that it is an
+ * alternative of. Where there is none: other text, that of a message within,
+ * what should have had parts. 0 where nothing is found, with first's body empty.
+ */
+int	mime_body(const char *msg, size_t len, struct mime_body *);
+
+/*
+ * The body's text: of first and, where that is text/plain, of the text/plain
+ * that follows and is no attachment, an empty line between. It has at most
+ * MIME_EXPANSION times body.octets (glibc's TSCII makes 12 of one).
+ */
+size_t	mime_body_text(const struct mime_body *, char *dst, size_t cap);
 
 #endif

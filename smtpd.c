@@ -1011,10 +1011,10 @@ save_email(struct session *s)
 {
 	static char from[PATH_MAX_IN * 4 + 1], subject[SUBJECT_MAX + 1];
 	static struct buffer body;
+	static struct mime_body found;
 	const char *msg, *rcpt = s->tx.rcpt.ptr;
 	size_t len, cap;
 	struct mime_span header, name, value, from_field = { "", 0 }, subject_field = { "", 0 };
-	struct mime_part part;
 	struct db_columns *col = &s->mail.col;
 	int checked = !conf.num[GSMTP_CHECK_HEADER] || strchr(rcpt, '@') == NULL;
 	int have_from = 0, have_subject = 0;
@@ -1039,19 +1039,18 @@ save_email(struct session *s)
 		transaction_fail(s, 550);
 		goto answer;
 	}
-	mime_body(msg, len, &part);
-	/* Nine octets of UTF-8 for one is the most that a charset's conversion makes (TSCII). */
-	cap = part.body.len < BODY_MAX / 9 ? part.body.len * 9 + 1 : BODY_MAX + 1;
+	mime_body(msg, len, &found);
+	cap = (found.octets < BODY_MAX / MIME_EXPANSION ? found.octets * MIME_EXPANSION : BODY_MAX) + 1;
 	if (scratch(&body, cap) == NULL)
 		goto answer;
 	col->date = time(NULL);
 	col->from = (struct db_text){ from, extract_from_email(from_field, s->tx.from, from,
 	    sizeof(from)) };
-	col->subject = (struct db_text){ subject, mime_words(subject_field, subject,
-	    sizeof(subject)) };
-	col->body = (struct db_text){ body.ptr, mime_text(&part, body.ptr, cap) };
-	col->charset = (struct db_text){ part.charset, strlen(part.charset) };
-	col->content_type = (struct db_text){ part.type, strlen(part.type) };
+	col->subject = (struct db_text){ subject, mime_words(subject_field,
+	    found.first.charset, subject, sizeof(subject)) };
+	col->body = (struct db_text){ body.ptr, mime_body_text(&found, body.ptr, cap) };
+	col->charset = (struct db_text){ found.first.charset, strlen(found.first.charset) };
+	col->content_type = (struct db_text){ found.first.type, strlen(found.first.type) };
 	col->mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
 	if (make_columns(s, col) == -1)
 		transaction_fail(s, 452);

@@ -52,8 +52,10 @@ check_inside(struct mime_span s, const char *msg, size_t len)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	static const char *const names[] = { "boundary", "charset", "filename" };
+	static const char *const names[] = { "boundary", "charset", "filename" },
+	    *const labels[] = { "", "koi8-r", "iso-2022-jp" };
 	static struct mime_walk walk;
+	static struct mime_body found;
 	struct mime_part part;
 	struct mime_span header, name, value, list;
 	/* The first octet gives the room for output, so that every cut is tried. */
@@ -67,7 +69,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	while (mime_next_field(&header, &name, &value)) {
 		check_inside(name, msg, len);
 		check_inside(value, msg, len);
-		n = mime_words(value, dst, cap);
+		n = mime_words(value, labels[len % 3], dst, cap);
 		check_text(dst, n, cap);
 		check(memchr(dst, '\n', n) == NULL && memchr(dst, '\r', n) == NULL, "one line");
 		n = mime_utf8(value, dst, cap);
@@ -89,9 +91,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		check(part.depth >= 0 && part.depth <= MIME_DEPTH, "a depth");
 		check_text(dst, mime_text(&part, dst, cap), cap);
 	}
-	mime_body(msg, len, &part);
-	check_inside(part.body, msg, len);
-	check_text(dst, mime_text(&part, dst, cap), cap);
+	mime_body(msg, len, &found);
+	check_inside(found.first.body, msg, len);
+	check_text(dst, mime_body_text(&found, dst, cap), cap);
 	free(msg);
 	free(dst);
 	return 0;

@@ -207,7 +207,11 @@ def shapes(language):
         ("alternative, blank plain", multipart("alternative", blank("plain"), page), page_text),
         ("mixed", multipart("mixed", plain, attachment(language)), plain_text),
         ("mixed, attachment first", multipart("mixed", attachment(language), page), page_text),
-        ("mixed, two of a kind", multipart("mixed", blank("plain"), plain, leaf("x")), plain_text),
+        ("mixed, two of a kind", multipart("mixed", blank("plain"), plain, leaf("x")),
+         plain_text + "\r\n\r\nx"),
+        ("mixed, HTML is no alternative", multipart("mixed", plain, page), plain_text),
+        ("mixed, an alternative follows", multipart("mixed", leaf("x"), multipart(
+            "alternative", plain, page)), "x\r\n\r\n" + plain_text),
         ("related", multipart("related", page, image()), page_text),
         ("report", multipart("report", plain, leaf("Action: failed\r\n", "rfc822-headers"),
                              attachment(language)), plain_text),
@@ -218,7 +222,7 @@ def shapes(language):
         ("digest", multipart("mixed", plain, multipart("digest", forwarded(language),
                                                       forwarded(language))), plain_text),
         ("deep", deep, page_text),
-        ("attachments alone", multipart("mixed", attachment(language), image()), ""),
+        ("attachments alone", multipart("mixed", attachment(language), image()), None),
         ("calendar", multipart("alternative", leaf("BEGIN:VCALENDAR\r\n", "calendar"), plain,
                                leaf("x", "richtext")), plain_text),
         ("one part", other, other and None),
@@ -420,13 +424,13 @@ CHANGES = [names_in_other_case, types_in_other_case, charset_in_quotes, charset_
 
 # ---- what Python reads
 
-def parts(msg):
-    """Leaves in order. Not walk(): that goes into forwarded messages as well."""
+def parts(msg, above=()):
+    """Leaves in order, each with the multiparts it is in. Not walk(): that enters messages."""
     if msg.is_multipart() and msg.get_content_maintype() == "multipart":
         for part in msg.iter_parts():
-            yield from parts(part)
+            yield from parts(part, above + (msg,))
     elif msg.get_content_maintype() != "multipart":
-        yield msg
+        yield msg, above
 
 
 def content_type(part):
@@ -450,13 +454,25 @@ def read(raw):
     msg = parsed(raw)
     row = {"subject": str(msg["Subject"]), "from": msg["From"].addresses[0].addr_spec.lower(),
            "body": "", "charset": None, "content_type": None}
-    for wanted in "text/html", "text/plain":
-        for part in parts(msg):
-            if content_type(part) != wanted or part.get_content_disposition() == "attachment":
-                continue
-            content = decoded(part)
-            if content.strip("\u200b\ufeff \t\r\n\f\v\u00a0\u3000") and row["charset"] is None:
-                row.update(body=content, charset=label(part), content_type=wanted)
+    texts = []
+    for part, above in parts(msg):
+        attached = any(p.get_content_disposition() == "attachment" for p in above + (part,))
+        content = decoded(part) if content_type(part).startswith("text/") else ""
+        if content.strip("\u200b\ufeff \t\r\n\f\v\u00a0\u3000"):
+            texts.append((part, above, content, attached))
+    shown = [t for t in texts if content_type(t[0]) in ("text/html", "text/plain") and not t[3]]
+    if texts:
+        part, above, content, _ = (shown or texts)[0]
+        if content_type(part) == "text/plain":
+            content = "\r\n\r\n".join(t[2] for t in shown if content_type(t[0]) == "text/plain") \
+                or content
+            for other, there, page, _ in shown:
+                shared = [a for a, b in zip(above, there) if a is b]
+                if content_type(other) == "text/html" and shared and \
+                        content_type(shared[-1]) == "multipart/alternative":
+                    part, content = other, page
+                    break
+        row.update(body=content, charset=label(part), content_type=content_type(part))
     return row
 
 

@@ -34,7 +34,7 @@ main(void)
 {
 	char *msg = malloc(MAX), *body = malloc(MAX), from[4096] = "", subject[70000] = "", *c;
 	struct mime_span header, value;
-	struct mime_part part;
+	static struct mime_body found;
 	size_t n, len = 0;
 
 	if (msg == NULL || body == NULL)
@@ -46,15 +46,15 @@ main(void)
 	for (c = from; *c; c++)
 		if (*c >= 'A' && *c <= 'Z')
 			*c = (char)(*c + 32);
+	mime_body(msg, n, &found);
 	if (mime_field(header, "Subject", &value))
-		len = mime_words(value, subject, sizeof(subject));
-	mime_body(msg, n, &part);
+		len = mime_words(value, found.first.charset, subject, sizeof(subject));
 	putchar('{');
 	member("from", from, strlen(from), ",");
 	member("subject", subject, len, ",");
-	member("body", body, mime_text(&part, body, MAX), ",");
-	member("content_type", part.type, strlen(part.type), ",");
-	member("charset", part.charset, strlen(part.charset), "}\n");
+	member("body", body, mime_body_text(&found, body, MAX), ",");
+	member("content_type", found.first.type, strlen(found.first.type), ",");
+	member("charset", found.first.charset, strlen(found.first.charset), "}\n");
 	free(msg);
 	free(body);
 	return 0;

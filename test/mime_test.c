@@ -39,14 +39,14 @@ static size_t
 run(enum how how, struct mime_span in, const char *arg, char *dst, size_t cap)
 {
 	struct mime_span v = { "", 0 };
-	struct mime_part part;
+	static struct mime_body found;
 	char one[512];
 	size_t n = 0;
 
 	*dst = '\0';
 	switch (how) {
 	case WORDS:
-		return mime_words(in, dst, cap);
+		return mime_words(in, arg ? arg : "", dst, cap);
 	case OCTETS:
 		return mime_utf8(in, dst, cap);
 	case PARAM:
@@ -64,16 +64,17 @@ run(enum how how, struct mime_span in, const char *arg, char *dst, size_t cap)
 	case SUBJECT:
 	case FROM:
 		mime_field(mime_header(in.ptr, in.len), how == FROM ? "from" : "subject", &v);
+		mime_body(in.ptr, in.len, &found);
 		return how == FROM ? (mime_address(&v, dst, cap), strlen(dst)) :
-		    mime_words(v, dst, cap);
+		    mime_words(v, found.first.charset, dst, cap);
 	case TYPE:
 	case CHARSET:
-		mime_body(in.ptr, in.len, &part);
-		v = span(how == TYPE ? part.type : part.charset);
+		mime_body(in.ptr, in.len, &found);
+		v = span(how == TYPE ? found.first.type : found.first.charset);
 		return mime_utf8(v, dst, cap);
 	default:
-		mime_body(in.ptr, in.len, &part);
-		return mime_text(&part, dst, cap);
+		mime_body(in.ptr, in.len, &found);
+		return mime_body_text(&found, dst, cap);
 	}
 }
 
@@ -219,7 +220,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	  "--i--\r\n--o\r\nContent-Type: text/html\r\n\r\nno\r\n--o--\r\n", 0, "yes" },
 	{ BODY, "the inner one is never closed", "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n"
 	  "Content-Type: multipart/related; boundary=i\r\n\r\n--i\r\n\r\nplain\r\n--o\r\n"
-	  "Content-Type: text/html\r\n\r\nyes\r\n--o--\r\n", 0, "yes" },
+	  "\r\nmore\r\n--o--\r\n", 0, "plain\r\n\r\nmore" },
 	{ BODY, "boundaries that begin alike", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
 	  "Content-Type: multipart/mixed; boundary=bb\r\n\r\n--bb\r\n\r\none\r\n--bb--\r\n--b--\r\n", 0, "one" },
 	{ BODY, "blanks after a boundary", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b \t\r\n\r\n"
@@ -273,7 +274,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "tis-620 is windows-874", T("tis-620") "\xa1\x80", 0, "\xe0\xb8\x81\xe2\x82\xac" },
 	{ BODY, "iso-8859-8-i", T("iso-8859-8-i") "\xf9", 0, "\xd7\xa9" },
 	{ BODY, "a blank boundary is none", "Content-Type: multipart/mixed; boundary=\" \"\r\n\r\n"
-	  "--\r\n\r\nx", 0, "" },
+	  "--\r\n\r\nx", 0, "--\r\n\r\nx" },
 	{ BODY, "koi8-u", T("koi8-u") "\xa4", 0, "\xd1\x94" },
 	{ BODY, "windows-1251", T("windows-1251") "\xcf", 0, "\xd0\x9f" },
 	{ BODY, "gb2312 is GB18030", T("gb2312") "\xc4\xe3\x81\x30\x81\x30", 0, "\xe4\xbd\xa0\xc2\x80" },
@@ -321,7 +322,7 @@ check_pieces(void)
 	static const char head[] = "Content-Type: text/plain; charset=%s\r\nContent-Transfer-Encoding: "
 	    "quoted-printable\r\n\r\n";
 	static char msg[200000], want[100000], got[100000];
-	struct mime_part part;
+	static struct mime_body found;
 	size_t n, w, i, shift;
 	int good = 1, k;
 
@@ -336,8 +337,8 @@ check_pieces(void)
 				memcpy(want + w, "\xe4\xbd\xa0", 3);
 				w += 3;
 			}
-			mime_body(msg, n, &part);
-			good &= mime_text(&part, got, sizeof(got)) == w && memcmp(got, want, w) == 0;
+			mime_body(msg, n, &found);
+			good &= mime_body_text(&found, got, sizeof(got)) == w && memcmp(got, want, w) == 0;
 		}
 	report(good, "characters across pieces", "3000 characters", "something else", "the same");
 }
@@ -347,7 +348,8 @@ static void
 check_depth(void)
 {
 	static char msg[400000];
-	struct mime_walk walk;
+	static struct mime_walk walk;
+	static struct mime_body found;
 	struct mime_part part;
 	char got[64];
 	size_t n = 0;
@@ -364,8 +366,8 @@ check_depth(void)
 	for (i = 0; i < 99; i++)
 		n += (size_t)sprintf(msg + n, "Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i);
 	n += (size_t)sprintf(msg + n, "\r\ndeep\r\n--b50--\r\n");
-	mime_body(msg, n, &part);
-	mime_text(&part, got, sizeof(got));
+	mime_body(msg, n, &found);
+	mime_body_text(&found, got, sizeof(got));
 	report(strcmp(got, "deep") == 0, "99 deep", "", got, "deep");
 }
 
@@ -377,14 +379,14 @@ check_iconv(void)
 	    "osf00010104", "osf05010001", "iso-ir-193", "utf-32", "utf-16be", "utf-7" };
 	static const char octets[] = "aaaa\0\0\xd8\0\xf4\x90\x80\x80\0\0\xdf\xff\xed\xa0\x80\xf9\x80\x80\x80\x80";
 	char msg[200], got[400], again[400];
-	struct mime_part part;
+	static struct mime_body found;
 	size_t i, n;
 
 	for (i = 0; i < sizeof(labels) / sizeof(*labels); i++) {
 		n = (size_t)sprintf(msg, "Content-Type: text/plain; charset=%s\r\n\r\n", labels[i]);
 		memcpy(msg + n, octets, sizeof(octets));
-		mime_body(msg, n + sizeof(octets), &part);
-		n = mime_text(&part, got, sizeof(got));
+		mime_body(msg, n + sizeof(octets), &found);
+		n = mime_body_text(&found, got, sizeof(got));
 		report(n > 0 && mime_utf8((struct mime_span){ got, n }, again, sizeof(again)) == n &&
 		    memcmp(got, again, n) == 0, "valid UTF-8 from iconv", labels[i], got, again);
 	}
@@ -403,7 +405,7 @@ check_limits(void)
 
 	for (i = 0; i < MIME_RUNS + 2; i++)
 		n += (size_t)sprintf(msg + n, "%s", words[i % 2]);
-	len = mime_words((struct mime_span){ msg, n }, got, sizeof(got));
+	len = mime_words((struct mime_span){ msg, n }, "", got, sizeof(got));
 	report(strncmp(got, "\xd0\xb0\xc4\x85\xd0\xb0", 6) == 0 && len > 2 * MIME_RUNS &&
 	    strcmp(got + 2 * MIME_RUNS, "=?koi8-r?Q?=C1?= =?iso-8859-2?Q?=B1?=") == 0,
 	    "MIME_RUNS", "alternating charsets", got + 2 * MIME_RUNS, "the rest as it is");
@@ -421,18 +423,19 @@ check_walk(void)
 {
 	static const char msg[] = "Content-Type: multipart/digest; boundary=b\r\n\r\npre\r\n--b\r\n\r\n"
 	    "Subject: x\r\n\r\n1\r\n--b\r\nContent-Type: text/plain\r\n\r\n2\r\n--b--\r\npost\r\n";
-	static const char *const want[] = { "0 multipart/digest", "1 message/rfc822", "1 text/plain" };
+	static const char *const want[] = { "0 multipart/digest", "1 message/rfc822", "2 text/plain",
+	    "1 text/plain" };
 	struct mime_walk walk;
 	struct mime_part part;
 	char got[200];
 	int i;
 
 	mime_start(&walk, msg, sizeof(msg) - 1);
-	for (i = 0; mime_next(&walk, &part) && i < 3; i++) {
+	for (i = 0; mime_next(&walk, &part) && i < 4; i++) {
 		sprintf(got, "%d %s", part.depth, part.type);
 		report(strcmp(got, want[i]) == 0, "a part (RFC 2046 5.1.5)", msg, got, want[i]);
 	}
-	report(i == 3 && part.body.len == 1 && *part.body.ptr == '2', "three parts", msg, "others", "three");
+	report(i == 4 && part.body.len == 1 && *part.body.ptr == '2', "four parts", msg, "others", "four");
 }
 
 int

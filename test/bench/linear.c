@@ -300,6 +300,7 @@ void
 measured(const struct input *in, char *msg, size_t len, char *dst, size_t cap)
 {
 	struct mime_span s = { msg, len }, name, value;
+	static struct mime_body found;
 	struct mime_part part;
 	static struct mime_walk walk;
 	size_t n = 0;
@@ -322,7 +323,7 @@ measured(const struct input *in, char *msg, size_t len, char *dst, size_t cap)
 		n = mime_param(s, "charset", dst, cap);
 		break;
 	case WORDS:
-		n = mime_words(s, dst, cap);
+		n = mime_words(s, "", dst, cap);
 		break;
 	case ADDRESS:
 		while (mime_address(&s, dst, cap))
@@ -336,7 +337,8 @@ measured(const struct input *in, char *msg, size_t len, char *dst, size_t cap)
 			n++;
 		break;
 	case BODY:
-		n = (size_t)mime_body(msg, len, &part);
+		n = (size_t)mime_body(msg, len, &found);
+		n += mime_body_text(&found, dst, cap);
 		break;
 	case TEXT:
 		memset(&part, 0, sizeof(part));
