@@ -324,10 +324,10 @@ find_charset(struct conv *c, const char *label)
 		}
 	/* Code pages and ISO 8859 have their numbers everywhere; the rest is left to iconv. */
 	name[n] = '\0';
-	if (strspn(name, DIGITS) == n && n > 0)
-		strcat(strcpy(c->names, "CP"), name);
-	else if (n > 4 && memcmp(name, "8859", 4) == 0)
+	if (n > 4 && memcmp(name, "8859", 4) == 0)
 		strncat(strcpy(c->names, "ISO-8859-"), name + 4, strspn(name + 4, DIGITS));
+	else if (n > 0 && strspn(name, DIGITS) == n)
+		strcat(strcpy(c->names, "CP"), name);
 	/* Not what these mean on this machine. */
 	if (n > 0 && strcmp(name, "char") != 0 && strcmp(name, "wchart") != 0)
 		strcat(strcat(strcat(strcat(c->names, " "), label), " "), name);
