@@ -643,7 +643,7 @@ check_limits(void)
 static void
 check_expansion(void)
 {
-	static const char octets[] = "Content-Type: text/plain; charset=tscii\r\n\r\n\x8a\x8a\x8a\x8a";
+	static const char octets[] = "Content-Type: text/plain; charset=tscii\r\n\r\n\x82\x8c\x82\x8c";
 	static struct mime_body found;
 	char got[100], whole[100];
 	size_t n;
