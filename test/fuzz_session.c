@@ -11,11 +11,16 @@
  *			0: nothing is ready; 128 and more: all there is
  *	the rest	what the clients send, FF FF between one and the next
  *
+ * TLS is a stub as well: an octet 22 is the handshake, what follows is as it is.
+ *
  * Beyond what the sanitizers see, these must hold for every input:
  *   - replies are lines of at most 512 octets that hold no control octet;
  *   - so are lines of the log, which are ASCII as well;
  *   - columns are UTF-8 without NUL; the trace fields are whole lines;
  *   - no more mails than ends of data and BDATs (nothing smuggled);
+ *   - nothing that came before a handshake runs after it;
+ *   - the memory that is accounted for is what the sessions hold, at every turn;
+ *   - no session waits for nothing: each is read, written to, or at the database;
  *   - every descriptor is closed once, all memory is given back, the loop ends;
  *   - however the octets are sliced, replies and mails are the same.
  *
@@ -55,6 +60,7 @@ static time_t	fuzz_time(void);
 #define clock_gettime(id, ts) fuzz_clock(ts)
 #define time(t) fuzz_time()
 #define main smtpd_main
+#define TLS
 #include "../smtpd.c"
 #undef main
 #undef read
@@ -71,7 +77,10 @@ struct bytes { char *p; size_t len, cap; };
 static struct client {
 	const char *in;
 	size_t len, at;
+	size_t stop[2];			/* no read goes across these; 0: none */
+	size_t gate;			/* what follows is sent only once there is TLS; 0: no gate */
 	int open, shut;
+	struct tls *tls;
 	size_t stored;
 	struct bytes out, mails;
 } clients[CLIENTS];
@@ -82,6 +91,7 @@ static struct {
 	unsigned slice_at, limit, turns;
 	size_t nclients, accepted;
 	long long ms;
+	int in_line;			/* the log's last line is not whole yet */
 } world;
 
 static void
@@ -139,16 +149,29 @@ fuzz_accept(struct sockaddr *sa, socklen_t *len)
 	return FIRST + (int)world.accepted++;
 }
 
+/* How many octets of a client there are to read now. */
+static size_t
+readable(const struct client *c)
+{
+	size_t n = (c->gate && !c->tls ? c->gate : c->len) - c->at;
+	int i;
+
+	for (i = 0; i < 2; i++)
+		if (c->stop[i] > c->at && c->stop[i] - c->at < n)
+			n = c->stop[i] - c->at;
+	return n;
+}
+
 static ssize_t
 fuzz_read(int fd, void *p, size_t n)
 {
 	struct client *c = client(fd);
 
-	if (n > c->len - c->at)
-		n = c->len - c->at;
+	if (n > readable(c))
+		n = readable(c);
 	if (n > world.limit)
 		n = world.limit;
-	if (c->at == c->len && (world.how & SLOW)) {	/* it stays, and says no more */
+	if (n == 0 && (c->at < c->len || (world.how & SLOW))) {	/* it stays, and says no more */
 		errno = EAGAIN;
 		return -1;
 	}
@@ -166,10 +189,11 @@ fuzz_write(int fd, const void *p, size_t n)
 	size_t i;
 
 	if (fd == STDERR_FILENO) {
-		check(n > 0 && u[n - 1] == '\n', "the log is whole lines");
-		for (i = 0; i < n; i++)
-			check(u[i] == '\n' ? i + 1 == n || isdigit(u[i + 1]) :
-			    u[i] >= ' ' && u[i] <= '~', "the log is ASCII and begins with a process");
+		for (i = 0; i < n; i++) {
+			check(world.in_line ? u[i] == '\n' || (u[i] >= ' ' && u[i] <= '~') : isdigit(u[i]),
+			    "lines of the log are ASCII and begin with a process");
+			world.in_line = u[i] != '\n';
+		}
 		return (ssize_t)n;
 	}
 	c = client(fd);
@@ -218,6 +242,135 @@ fuzz_time(void)
 	return 1800000000;
 }
 
+/* ---- TLS ---- */
+
+struct tls { int fd, done; size_t read, len, at; char record[64]; };
+
+struct tls *
+tls_new(int fd)
+{
+	struct tls *t = calloc(1, sizeof(*t));
+
+	check(t != NULL && client(fd)->tls == NULL, "one handshake a session");
+	t->fd = fd;
+	client(fd)->tls = t;
+	return t;
+}
+
+void
+tls_free(struct tls *t)
+{
+	if (t)
+		client(t->fd)->tls = NULL;
+	free(t);
+}
+
+/* 1: done; 0: it waits; -1: it has failed. */
+static int
+handshake(struct tls *t)
+{
+	char octet;
+	ssize_t n;
+
+	if (t->done)
+		return t->done;
+	n = fuzz_read(t->fd, &octet, 1);
+	if (n == 1)
+		t->done = octet == 22 ? 1 : -1;
+	errno = n == -1 ? EAGAIN : EPROTO;
+	return n == -1 ? 0 : n == 0 ? -1 : t->done;
+}
+
+/* A record of up to 64 octets at a time: what does not fit into dst is pending. */
+ssize_t
+tls_read(struct tls *t, void *dst, size_t cap)
+{
+	ssize_t n;
+	int ready = handshake(t);
+
+	if (ready != 1)
+		return -1;
+	if (t->at == t->len) {
+		if ((n = fuzz_read(t->fd, t->record, sizeof(t->record))) <= 0)
+			return n;
+		t->at = 0;
+		t->len = (size_t)n;
+	}
+	if (cap > t->len - t->at)
+		cap = t->len - t->at;
+	memcpy(dst, t->record + t->at, cap);
+	t->at += cap;
+	t->read += cap;
+	return (ssize_t)cap;
+}
+
+ssize_t
+tls_write(struct tls *t, const void *src, size_t len)
+{
+	if (handshake(t) != 1)
+		return -1;
+	check(t->read > 0 || memcmp(src, "421", 3) == 0, "the client speaks first after a handshake");
+	return fuzz_write(t->fd, src, len);
+}
+
+int
+tls_wants(const struct tls *t, int io)
+{
+	return t->done ? io : io ? TLS_READ : 0;
+}
+
+int
+tls_pending(const struct tls *t)
+{
+	return (int)(t->len - t->at);
+}
+
+const char *
+tls_describe(const struct tls *t, char *dst, size_t cap)
+{
+	snprintf(dst, cap, "%s", t->done == 1 ? "TLSv1.3 STUB" : "handshake not finished");
+	return dst;
+}
+
+int
+tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
+{
+	(void)certfile, (void)keyfile, (void)cap;
+	*why = '\0';
+	return 0;
+}
+
+int tls_ready(const struct tls *t) { return t->done == 1; }
+void tls_use(void) { }
+
+/* ---- the loop ---- */
+
+static size_t	held_by_departed(void);
+
+/* What must hold whenever the loop goes to sleep. */
+static void
+check_sessions(const struct timespec *ts)
+{
+	size_t sum = 0;
+	int fd, works = ts && ts->tv_sec == 0 && ts->tv_nsec == 0;
+
+	for (fd = FIRST; fd < FIRST + CLIENTS; fd++) {
+		struct session *s = sessions[fd];
+
+		if (s == NULL)
+			continue;
+		sum += s->tx.mail.cap + s->tx.columns.cap;
+		check(ts != NULL, "the loop wakes up for timeouts");
+		check(s->state == STORING || FD_ISSET(fd, &readers) || FD_ISSET(fd, &writers) || works,
+		    "no session waits for nothing");
+		check(s->state == STORING || s->state == PROXY || s->out.len > 0 || works ||
+		    s->in.len == 0 || memchr(s->in.ptr, '\n', s->in.len) == NULL, "no command waits for nothing");
+		check(s->tls == NULL || s->tls->read > 0 || (s->in.len == 0 &&
+		    (s->state == NEW || s->state == CLOSING)), "nothing is left of before the handshake");
+	}
+	check(sum + held_by_departed() == held, "the memory that is accounted for is what sessions hold");
+}
+
 /* Who is ready: everybody, as far as the slice goes. At the end the master says stop. */
 static int
 fuzz_pselect(fd_set *r, fd_set *w, const struct timespec *ts)
@@ -226,6 +379,7 @@ fuzz_pselect(fd_set *r, fd_set *w, const struct timespec *ts)
 	size_t i, left = world.nclients - world.accepted;
 	int n = 0;
 
+	check_sessions(ts);
 	FD_ZERO(r);
 	FD_ZERO(w);
 	check(++world.turns < 1000000, "the loop comes to an end");
@@ -248,7 +402,8 @@ fuzz_pselect(fd_set *r, fd_set *w, const struct timespec *ts)
 		left += (size_t)c->open;
 		check(c->open || (!FD_ISSET(fd, &want_r) && !FD_ISSET(fd, &want_w)),
 		    "no closed descriptor is waited for");
-		if (FD_ISSET(fd, &want_r) && (c->at < c->len || !(world.how & SLOW))) {
+		if (FD_ISSET(fd, &want_r) && (readable(c) > 0 || (c->at == c->len &&
+		    !(world.how & SLOW)))) {
 			FD_SET(fd, r);
 			n++;
 		}
@@ -271,6 +426,25 @@ fuzz_pselect(fd_set *r, fd_set *w, const struct timespec *ts)
 
 struct db { struct db_mail *queue[CLIENTS]; int wait[CLIENTS]; size_t held[CLIENTS]; };
 static struct db stub;
+
+/* What sessions hold whose clients have left before their mail was answered. */
+static size_t
+held_by_departed(void)
+{
+	size_t sum = 0;
+	int i;
+
+	for (i = 0; i < CLIENTS; i++) {
+		struct session *s;
+
+		if (stub.queue[i] == NULL)
+			continue;
+		s = (void *)((char *)stub.queue[i] - offsetof(struct session, mail));
+		if (s->fd == -1)
+			sum += s->tx.mail.cap + s->tx.columns.cap;
+	}
+	return sum;
+}
 
 static void
 check_text(struct db_text t)
@@ -419,6 +593,7 @@ set_up(void)
 	set(GSMTP_MAX_RCPT, "5");
 	set(GSMTP_TIMEOUT, "5");
 	set(GSMTP_MAX_SIZE, "5000");
+	set(GSMTP_TLS_CERT, "cert.pem");
 	check((board = calloc(1, sizeof(*board))) != NULL, "memory");
 	board->used = 1;
 	me = &board->slot[0];
@@ -451,10 +626,12 @@ converse(const unsigned char *slices)
 	for (i = 0; i < CLIENTS; i++) {
 		clients[i].at = 0;
 		clients[i].shut = 0;
+		check(clients[i].tls == NULL, "TLS ends with its session");
 		clients[i].stored = clients[i].out.len = clients[i].mails.len = 0;
 	}
 	worker_loop(MASTER);
 	log_flush();
+	check(journal.len > 0 || !world.in_line, "the log is whole lines");
 	check(nsessions == 0 || (world.how & (SLOW | STOP)), "every session ends");
 	for (i = 0; i < CLIENTS; i++)	/* what the end of the process would do */
 		if (clients[i].open)
