@@ -53,6 +53,7 @@
 enum {
 	LINE_MAX_IN = 2048,	/* a command with CRLF; RFC 5321 4.5.3.1.4 asks for 512 */
 	REPLY_MAX = 512,	/* a reply line with CRLF, 4.5.3.1.5 */
+	TRACE_MAX = 2176,	/* of what is put before a message: Return-Path and Received */
 	PATH_MAX_IN = 320,	/* local-part 64 + "@" + domain 255, 4.5.3.1.1 and .2; the columns' width */
 	HASH_LEN = 32,		/* MD5 in hexadecimal */
 	BODY_MAX = 16777215,	/* what a mediumtext holds */
@@ -71,7 +72,7 @@ enum {
 	MESSAGES_MS = 10,	/* for messages before commands have their turn again */
 	FEW_SESSIONS = 64,	/* up to so many, select() looks at all of them each time */
 	HOT_MS = 500,
-	COLD_MS = 10,		/* what an idle session's first word may wait while others are busy */
+	COLD_MS = 2,		/* what an idle session's first word may wait while others are busy */
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
 	STOP_SECONDS = 12	/* for mails at the database once TERM has come */
@@ -169,6 +170,8 @@ struct session {
 	char peer[INET6_ADDRSTRLEN];
 	char *helo;
 	struct buffer in, out;		/* not yet run, not yet written; both empty when idle */
+	size_t in_at;			/* what of it has run already */
+	unsigned char partial;		/* the rest of it is a piece of a command */
 	uint64_t chunk;			/* BDAT: octets still to come */
 	int last;			/* BDAT: ... of the last chunk */
 	struct transaction tx;
@@ -408,15 +411,22 @@ buf_free(struct buffer *b)
 	memset(b, 0, sizeof(*b));
 }
 
+/* What it grows to for n octets more: twice, and by a quarter where twice would be a lot. */
+static size_t
+buf_need(const struct buffer *b, size_t n)
+{
+	size_t cap = b->cap == 0 ? 256 : b->cap + (b->cap < 1048576 ? b->cap : b->cap / 4);
+
+	return n <= b->cap - b->len ? b->cap : cap < b->len + n ? b->len + n : cap;
+}
+
 static int
 buf_add(struct buffer *b, const char *p, size_t n)
 {
-	if (n > b->cap - b->len) {
-		size_t cap = b->cap ? b->cap * 2 : 256;
-		char *ptr;
+	size_t cap = buf_need(b, n);
+	char *ptr;
 
-		if (cap < b->len + n)
-			cap = b->len + n;
+	if (cap > b->cap) {
 		if ((ptr = realloc(b->ptr, cap)) == NULL)
 			return -1;
 		b->ptr = ptr;
@@ -426,6 +436,50 @@ buf_add(struct buffer *b, const char *p, size_t n)
 		memcpy(b->ptr + b->len, p, n);
 	b->len += n;
 	return 0;
+}
+
+/* ---- the account of all memory that clients can make us hold: GSMTP_MAX_MEMORY ---- */
+
+/* One count of all workers together. */
+static uint64_t
+board_sum(enum count what)
+{
+	uint64_t sum = 0;
+	int i;
+
+	for (i = 0; i < board->used && i < SLOTS; i++)
+		sum += board->slot[i].n[what];
+	return sum;
+}
+
+/*
+ * May n octets more be held? Asked before messages, recipients and columns take memory.
+ * Commands, replies and the rest of a read are counted, but not asked for: they are some
+ * kilobytes a connection.
+ */
+static int
+room(size_t n)
+{
+	me->n[N_HELD] = held + db_held(db);
+	return board_sum(N_HELD) + n <= (uint64_t)conf.num[GSMTP_MAX_MEMORY];
+}
+
+/* buf_add() and buf_free() for what belongs to a session. */
+static int
+hold(struct buffer *b, const char *p, size_t n)
+{
+	size_t before = b->cap;
+	int status = buf_add(b, p, n);
+
+	held += b->cap - before;
+	return status;
+}
+
+static void
+let_go(struct buffer *b)
+{
+	held -= b->cap;
+	buf_free(b);
 }
 
 /* Memory that grows to what the largest mail needed and is given back after it. */
@@ -444,17 +498,17 @@ scratch(struct buffer *b, size_t cap)
 static void	session_close(struct session *);
 static void	transaction_reset(struct session *);
 
-/* Octets on their way to the client; session_flush() writes them. */
+/* Octets on their way to the client; flush() writes them. */
 static void
 out(struct session *s, const char *p, size_t n)
 {
-	if (s->fd != -1 && buf_add(&s->out, p, n) == -1)
+	if (s->fd != -1 && hold(&s->out, p, n) == -1)
 		s->state = CLOSING;
 }
 
 /*
  * Every reply but EHLO's leaves through here: one line of at most 512 octets
- * in which control octets cannot occur (RFC 5321 4.5.3.1.5, RFC 2034). status
+ * of printable ASCII (RFC 5321 4.5.3.1.5, RFC 2034). status
  * is NULL where RFC 2034 3 has none. 421 and 221 end the session.
  */
 static void
@@ -479,7 +533,7 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 	if (len > 0)
 		n += (size_t)len < sizeof(line) - 2 - n ? (size_t)len : sizeof(line) - 3 - n;
 	for (i = 0; i < n; i++)
-		if ((unsigned char)line[i] < ' ' || line[i] == 127)
+		if ((unsigned char)line[i] < ' ' || (unsigned char)line[i] > '~')
 			line[i] = '?';
 	if (conf.num[GSMTP_VERBOSE])
 		log_line(s->id, "reply %.*s", (int)n, line);
@@ -632,7 +686,7 @@ is_utf8(const char *path)
 static int
 parse_path(char *arg, char **path, char **params)
 {
-	char *p = arg + strspn(arg, " "), *end;
+	char *p = arg + strspn(arg, " "), *end, *rest;
 	int angle = *p == '<', quoted = 0;
 
 	if (angle)
@@ -652,50 +706,33 @@ parse_path(char *arg, char **path, char **params)
 	}
 	if (quoted || angle != (*end == '>') || (!angle && end == p) || end - p > PATH_MAX_IN)
 		return -1;
-	if (angle)
-		*end++ = '\0';
-	if (*end != '\0' && *end != ' ')
+	rest = end + angle;
+	if (*rest != '\0' && *rest != ' ')
 		return -1;
-	*params = end + strspn(end, " ");
+	*params = rest + strspn(rest, " ");
+	/* One dot behind a domain is DNS's way to say that it is whole. */
+	if (end - p > 2 && end[-1] == '.' && strchr(".@", end[-2]) == NULL &&
+	    memchr(p, '@', (size_t)(end - p)))
+		end--;
 	*end = '\0';
 	*path = p;
 	return 0;
 }
 
-/* ---- transactions and memory ---- */
-
-/* One count of all workers together. */
-static uint64_t
-board_sum(enum count what)
-{
-	uint64_t sum = 0;
-	int i;
-
-	for (i = 0; i < board->used && i < SLOTS; i++)
-		sum += board->slot[i].n[what];
-	return sum;
-}
-
-static size_t
-memory_held(void)
-{
-	me->n[N_HELD] = held + db_held(db);
-	return (size_t)board_sum(N_HELD);
-}
+/* ---- transactions ---- */
 
 static void
 mail_free(struct session *s)
 {
-	held -= s->tx.mail.cap + s->tx.columns.cap;
-	buf_free(&s->tx.mail);
-	buf_free(&s->tx.columns);
+	let_go(&s->tx.mail);
+	let_go(&s->tx.columns);
 }
 
 static void
 transaction_reset(struct session *s)
 {
 	mail_free(s);
-	buf_free(&s->tx.rcpt);
+	let_go(&s->tx.rcpt);
 	free(s->tx.from);
 	memset(&s->tx, 0, sizeof(s->tx));
 	if (s->state >= GREETED && s->state <= STORING)
@@ -711,37 +748,30 @@ transaction_fail(struct session *s, int code)
 	mail_free(s);
 }
 
-/* Adds octets to the mail within GSMTP_MAX_SIZE and GSMTP_MAX_MEMORY. */
+/* The largest message that is taken: EHLO announces it, and 552 is beyond it. */
+static uint64_t
+size_limit(void)
+{
+	size_t max = db_max_mail(db);	/* with the trace fields */
+
+	max = max > TRACE_MAX ? max - TRACE_MAX : 0;
+	return max < (uint64_t)conf.num[GSMTP_MAX_SIZE] ? max : (uint64_t)conf.num[GSMTP_MAX_SIZE];
+}
+
+/* Adds octets to the mail within size_limit() and GSMTP_MAX_MEMORY. */
 static void
 mail_add(struct session *s, const char *p, size_t n)
 {
 	struct buffer *b = &s->tx.mail;
+	size_t more = buf_need(b, n) - b->cap;
 
 	s->tx.size += n;
 	if (s->tx.fail || n == 0)
 		return;
-	if (s->tx.trace > 0 && s->tx.size > (uint64_t)conf.num[GSMTP_MAX_SIZE]) {
+	if (s->tx.trace > 0 && s->tx.size > size_limit())
 		transaction_fail(s, 552);
-		return;
-	}
-	if (n > b->cap - b->len) {
-		/* Doubling while small; then by a quarter, not to hold twice a large mail. */
-		size_t cap = b->cap + (b->cap < 1048576 ? b->cap : b->cap / 4);
-		char *ptr;
-
-		if (cap < b->len + n)
-			cap = b->len + n;
-		if (memory_held() + cap - b->cap > (size_t)conf.num[GSMTP_MAX_MEMORY] ||
-		    (ptr = realloc(b->ptr, cap)) == NULL) {
-			transaction_fail(s, 452);
-			return;
-		}
-		held += cap - b->cap;
-		b->ptr = ptr;
-		b->cap = cap;
-	}
-	memcpy(b->ptr + b->len, p, n);
-	b->len += n;
+	else if ((more > 0 && !room(more)) || hold(b, p, n) == -1)
+		transaction_fail(s, 452);
 }
 
 /* ---- MD5 (RFC 1321), which the table's hash column has always held ---- */
@@ -837,8 +867,8 @@ static void
 reply_failure(struct session *s, int code)
 {
 	if (code == 552)
-		reply(s, 552, "5.3.4", "message too big, the limit is %ld octets",
-		    conf.num[GSMTP_MAX_SIZE]);
+		reply(s, 552, "5.3.4", "message too big, the limit is %llu octets",
+		    (unsigned long long)size_limit());
 	else if (code == 452)
 		reply(s, 452, "4.3.1", "too much mail in memory now, try again later");
 	else if (code == 451)
@@ -982,8 +1012,7 @@ make_columns(struct session *s, struct db_columns *c)
 	cap = s->tx.rcpts * (sizeof(*c->row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + HASH_LEN) +
 	    2 * s->tx.rcpt.len + c->from.len + c->subject.len + c->body.len + c->charset.len +
 	    c->content_type.len;
-	if (memory_held() + cap > (size_t)conf.num[GSMTP_MAX_MEMORY] ||
-	    (b->ptr = malloc(cap)) == NULL)
+	if (!room(cap) || (b->ptr = malloc(cap)) == NULL)
 		return -1;
 	held += b->cap = cap;
 	c->row = (struct db_row *)(void *)b->ptr;
@@ -1073,7 +1102,7 @@ static void
 add_trace(struct session *s)
 {
 	static unsigned long count;
-	char text[2 * PATH_MAX_IN + 1536], date[40], helo[256], cipher[96], secure[96] = "";
+	char text[TRACE_MAX], date[40], helo[256], cipher[96], secure[96] = "";
 	const char *with = s->tx.utf8 ? "UTF8SMTP" : s->esmtp ? "ESMTP" : "SMTP";
 	time_t t = time(NULL);
 	struct tm tm;
@@ -1191,7 +1220,9 @@ greet(struct session *s, const char *name, int esmtp)
 		return -1;
 	}
 	free(s->helo);
-	s->helo = helo;
+	for (s->helo = helo; *helo; helo++)
+		if ((unsigned char)*helo >= 127)
+			*helo = '?';
 	s->esmtp = (unsigned char)esmtp;
 	transaction_reset(s);
 	s->state = GREETED;
@@ -1202,24 +1233,21 @@ static void
 cmd_helo(struct session *s, char *arg)
 {
 	if (greet(s, arg, 0) == 0)
-		reply(s, 250, NULL, "Hello %.200s, I am glad to meet you", arg);
+		reply(s, 250, NULL, "Hello %.200s, I am glad to meet you", s->helo);
 }
 
 static void
 cmd_ehlo(struct session *s, char *arg)
 {
 	char text[1024];
-	size_t max = db_max_mail(db);
 	int n;
 
 	if (greet(s, arg, 1) == -1)
 		return;
-	if (max > (size_t)conf.num[GSMTP_MAX_SIZE])
-		max = (size_t)conf.num[GSMTP_MAX_SIZE];
-	n = snprintf(text, sizeof(text), "250-%.200s Hello %.200s [%s]\r\n250-SIZE %lu\r\n%s"
+	n = snprintf(text, sizeof(text), "250-%.200s Hello %.200s [%s]\r\n250-SIZE %llu\r\n%s"
 	    "250-8BITMIME\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250-SMTPUTF8\r\n"
-	    "250-CHUNKING\r\n250-BINARYMIME\r\n250 HELP\r\n", conf.text[GSMTP_HOST_NAME], arg,
-	    s->peer, (unsigned long)max, *conf.text[GSMTP_TLS_CERT] && !s->tls ? "250-STARTTLS\r\n" : "");
+	    "250-CHUNKING\r\n250-BINARYMIME\r\n250 HELP\r\n", conf.text[GSMTP_HOST_NAME], s->helo,
+	    s->peer, (unsigned long long)size_limit(), *conf.text[GSMTP_TLS_CERT] && !s->tls ? "250-STARTTLS\r\n" : "");
 	out(s, text, (size_t)n);
 }
 
@@ -1263,7 +1291,7 @@ mail_parameter(struct session *s, const char *p)
 	if (strncasecmp(p, "SIZE=", 5) == 0) {			/* RFC 1870 */
 		if (parse_number(p + 5, &n) == -1)
 			reply(s, 501, "5.5.4", "SIZE= takes a number");
-		else if (n > (uint64_t)conf.num[GSMTP_MAX_SIZE] || n > db_max_mail(db))
+		else if (n > size_limit())
 			reply_failure(s, 552);
 		else
 			return 0;
@@ -1276,7 +1304,9 @@ mail_parameter(struct session *s, const char *p)
 	} else if (strcasecmp(p, "SMTPUTF8") == 0) {		/* RFC 6531 */
 		s->tx.utf8 = 1;
 		return 0;
-	} else
+	} else if (strncasecmp(p, "AUTH=", 5) == 0)		/* RFC 4954 5: Microsoft's send it unasked */
+		return 0;
+	else
 		reply(s, 555, "5.5.4", "unknown parameter %.100s", p);
 	return -1;
 }
@@ -1323,7 +1353,7 @@ cmd_rcpt(struct session *s, char *arg)
 		reply(s, 550, "5.7.1", "relay refused");
 	else if (s->tx.rcpts >= (size_t)conf.num[GSMTP_MAX_RCPT])
 		reply(s, 452, "4.5.3", "too many recipients");
-	else if (buf_add(&s->tx.rcpt, path, strlen(path) + 1) == -1)
+	else if (!room(PATH_MAX_IN) || hold(&s->tx.rcpt, path, strlen(path) + 1) == -1)
 		reply_failure(s, 452);
 	else {
 		s->tx.rcpts++;
@@ -1339,7 +1369,7 @@ cmd_data(struct session *s, char *arg)
 		reply(s, 501, "5.5.4", "DATA takes no argument");
 	else if (s->tx.binary)		/* RFC 3030 3 */
 		reply(s, 503, "5.5.1", "BINARYMIME needs BDAT");
-	else if (memory_held() > (size_t)conf.num[GSMTP_MAX_MEMORY])
+	else if (!room(0))
 		reply_failure(s, 452);
 	else {
 		add_trace(s);
@@ -1633,15 +1663,20 @@ watch_for(int fd, int wanted, fd_set *all, fd_set *hot)
 	}
 }
 
-/* What select() is to watch, from what the session waits for. */
+/*
+ * What select() is to watch, from what the session waits for. It does not tell of octets
+ * that are here already, kept or in TLS; it does of a socket that can be written to.
+ */
 static void
 watch(struct session *s)
 {
+	int here = (s->in.len > s->in_at && !s->partial) || (s->tls && tls_pending(s->tls));
 	int io = (may_read(s) ? TLS_READ : 0) | (s->out.len > 0 ? TLS_WRITE : 0);
 
-	/* select() does not tell of octets that TLS holds; it does of a socket that can be written to. */
 	if (s->tls)
-		io = tls_wants(s->tls, io) | (may_read(s) && tls_pending(s->tls) ? TLS_WRITE : 0);
+		io = tls_wants(s->tls, io);
+	if (may_read(s) && here)
+		io |= TLS_WRITE;
 	watch_for(s->fd, io & TLS_READ, &readers, &hot_readers);
 	watch_for(s->fd, io & TLS_WRITE, &writers, &hot_writers);
 	s->active = now;
@@ -1668,8 +1703,8 @@ session_close(struct session *s)
 		s->fd = -1;
 		me->n[N_CLIENTS] = (uint64_t)--nsessions;
 	}
-	buf_free(&s->in);
-	buf_free(&s->out);
+	let_go(&s->in);
+	let_go(&s->out);
 	if (s->state == STORING)
 		return;
 	transaction_reset(s);
@@ -1691,7 +1726,7 @@ session_broken(struct session *s)
 
 /* Writes the replies, as many as go; -1 where the session has been closed. */
 static int
-session_flush(struct session *s)
+flush(struct session *s)
 {
 	ssize_t n;
 
@@ -1709,7 +1744,7 @@ session_flush(struct session *s)
 		s->out.len -= (size_t)n;
 		memmove(s->out.ptr, s->out.ptr + n, s->out.len);
 	}
-	buf_free(&s->out);
+	let_go(&s->out);
 	if (s->state == CLOSING && s->abrupt) {
 		session_close(s);
 		return -1;
@@ -1717,6 +1752,8 @@ session_flush(struct session *s)
 	/* close() with octets unread would reset the connection and lose the reply on its way. */
 	if (s->state == CLOSING && !s->shut) {
 		s->shut = 1;
+		if (s->tls)
+			tls_end(s->tls);
 		shutdown(s->fd, SHUT_WR);
 	}
 	if (s->starttls) {
@@ -1733,100 +1770,86 @@ session_flush(struct session *s)
 }
 
 /*
- * Runs what input there is, by state, and gives how many octets are done with.
- * The rest is a command that is not whole, or has to wait: for the database
- * (STORING), or for the client to read its replies. Behind STARTTLS and what
- * ends the session there is no rest, whatever waits: it is dropped.
+ * Runs input by state and gives how many octets are done with. It stops where what follows
+ * must wait: for the rest of a command (s->partial), for others to have their turn, for the
+ * database (STORING), for the client to read its replies. Behind STARTTLS and what ends the
+ * session nothing waits: it is dropped, or it would run after the handshake (CVE-2011-0411).
  */
 static size_t
-session_run(struct session *s, const char *p, size_t n)
+run(struct session *s, const char *p, size_t n)
 {
 	size_t done = 0, k;
 
-	while (done < n && s->state != STORING && s->out.len < OUT_MAX && !s->starttls &&
-	    s->state != CLOSING) {
-		if (s->state == PROXY)
-			k = proxy_header(s, p + done, n - done);
-		else if (s->state == DATA)
-			k = data(s, p + done, n - done);
-		else if (s->state == CHUNK)
-			k = chunk(s, p + done, n - done);
-		else
-			k = command_line(s, p + done, n - done);
-		if (k == 0)
+	s->partial = 0;
+	while (done < n && s->state != STORING && s->out.len < OUT_MAX &&
+	    (in_message(s) || done < COMMANDS_MAX)) {
+		if (s->starttls || s->state == CLOSING)
+			return n;
+		k = s->state == PROXY ? proxy_header(s, p + done, n - done) :
+		    s->state == DATA ? data(s, p + done, n - done) :
+		    s->state == CHUNK ? chunk(s, p + done, n - done) :
+		    command_line(s, p + done, n - done);
+		if (k == 0) {
+			s->partial = 1;
 			break;
+		}
 		done += k;
 	}
 	return s->starttls || s->state == CLOSING ? n : done;
 }
 
-/* Runs input, writes the replies, keeps what is left over; -1 where the session has been closed. */
+/*
+ * The one way of input, once a turn: what was kept runs first; else one read, behind the
+ * piece of a command that was kept. What does not run now is kept, and watch() sees to it
+ * that its turn comes. ready: there may be something to read. -1: the session is closed.
+ */
 static int
-session_input(struct session *s, const char *p, size_t n)
+input(struct session *s, int ready)
 {
-	size_t done;
-
-	do {
-		done = session_run(s, p, n);
-		p += done;
-		n -= done;
-		if (session_flush(s) == -1)
-			return -1;
-	} while (n > 0 && done > 0 && may_read(s));
-	if (n > 0 && buf_add(&s->in, p, n) == -1) {
-		session_close(s);
-		return -1;
-	}
-	watch(s);
-	return 0;
-}
-
-/* Reads once: of a message as much as fits. */
-static void
-session_read(struct session *s)
-{
-	static char buf[READ_MAX + LINE_MAX_IN];
-	size_t have = s->in.len, max;
+	static char buf[LINE_MAX_IN + READ_MAX];
+	size_t have = s->in.len - s->in_at, max = COMMANDS_MAX;
 	ssize_t n;
 
-	/* Kept input is a piece of a command here: READ_MAX and more always fit behind it. */
-	if (have > 0) {
-		memcpy(buf, s->in.ptr, have);
-		buf_free(&s->in);
+	if (have > 0 && !s->partial) {
+		s->in_at += run(s, s->in.ptr + s->in_at, have);
+		if (s->in_at == s->in.len) {
+			let_go(&s->in);
+			s->in_at = 0;
+		}
+		return 0;
 	}
-	max = in_message(s) ? sizeof(buf) - have : COMMANDS_MAX;
+	if (!ready)
+		return 0;
+	if (have > 0)		/* less than LINE_MAX_IN, or it would not be a piece */
+		memcpy(buf, s->in.ptr + s->in_at, have);
+	if (in_message(s) && room(READ_MAX))	/* what is behind the message is kept */
+		max = READ_MAX;
 	n = s->tls ? tls_read(s->tls, buf + have, max) : read(s->fd, buf + have, max);
-	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
-		if (have > 0 && buf_add(&s->in, buf, have) == -1)
-			session_close(s);
-		else
-			watch(s);
-	} else if (n <= 0) {
+	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+		return 0;
+	if (n <= 0) {
 		if (n == 0)
 			errno = 0;
 		session_broken(s);
-	} else
-		session_input(s, buf, have + (size_t)n);
+		return -1;
+	}
+	let_go(&s->in);
+	s->in_at = 0;
+	have += (size_t)n;
+	max = run(s, buf, have);
+	if (max < have && hold(&s->in, buf + max, have - max) == -1) {
+		session_close(s);
+		return -1;
+	}
+	return 0;
 }
 
-/* Its mail is answered, or it can be written to: go on with what it had sent meanwhile. */
+/* Whatever a session waited for is there: it goes on as far as it can. */
 static void
-session_wake(struct session *s)
+go_on(struct session *s, int ready)
 {
-	struct buffer in;
-	int gone;
-
-	if (session_flush(s) == -1)
-		return;
-	if (may_read(s) && s->in.len > 0) {
-		in = s->in;
-		memset(&s->in, 0, sizeof(s->in));
-		gone = session_input(s, in.ptr, in.len);
-		buf_free(&in);
-		if (gone)
-			return;
-	}
-	watch(s);
+	if (flush(s) == 0 && (!may_read(s) || input(s, ready) == 0) && flush(s) == 0)
+		watch(s);
 }
 
 /* How many of the connections of all workers come from this address. */
@@ -1905,7 +1928,7 @@ session_open(int fd, const struct sockaddr *sa)
 		return;
 	}
 	session_start(s, addr);
-	session_wake(s);
+	go_on(s, 0);
 }
 
 /* Ends a session that takes too long for what it is doing, RFC 5321 4.5.3.2. */
@@ -1927,7 +1950,7 @@ session_timeout(struct session *s, int busy)
 	if (s->state != CLOSING && s->state != PROXY && s->out.len == 0) {
 		log_line(s->id, "timeout client=%s", s->peer);
 		reply(s, 421, "4.4.2", "timeout, closing the connection");
-		session_wake(s);
+		go_on(s, 0);
 	} else
 		session_close(s);
 }
@@ -1948,7 +1971,7 @@ results(void)
 		if (s->fd == -1)
 			session_close(s);
 		else
-			session_wake(s);
+			go_on(s, 0);
 	}
 	me->n[N_STATEMENTS] = db_statements(db);
 }
@@ -1991,7 +2014,7 @@ say_goodbye(void)
 		else {
 			reply(s, 421, "4.3.2", "shutting down");
 			s->abrupt = 1;
-			session_wake(s);
+			go_on(s, 0);
 		}
 	}
 }
@@ -2101,10 +2124,7 @@ serve(fd_set *r, fd_set *w, int n)
 			n--;
 			FD_CLR(fd, r);
 			FD_CLR(fd, w);
-			if (sessions[fd]->out.len > 0)
-				session_wake(sessions[fd]);
-			else
-				session_read(sessions[fd]);
+			go_on(sessions[fd], 1);
 			if (messages && clock_ms() - now >= MESSAGES_MS) {
 				first = fd + 1;
 				return;
@@ -2173,7 +2193,7 @@ worker_loop(int master)
 		db_run(db, NULL, NULL);
 		for (const char *news; (news = db_news(db)) != NULL; )
 			log_line(0, "%s", news);
-		me->n[N_HELD] = held + db_held(db);
+		room(0);		/* shows what is held */
 		tick();
 		live(got_stop || FD_ISSET(master, &r), all && ready <= 0);
 		if (life >= LAST_CALL && stop_at == 0)

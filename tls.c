@@ -170,12 +170,20 @@ tls_new(int fd)
 }
 
 void
+tls_end(struct tls *t)
+{
+	if (!t->broken && SSL_is_init_finished(t->ssl) &&
+	    !(SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN))
+		SSL_shutdown(t->ssl);
+	ERR_clear_error();
+}
+
+void
 tls_free(struct tls *t)
 {
 	if (t == NULL)
 		return;
-	if (!t->broken && SSL_is_init_finished(t->ssl))
-		SSL_shutdown(t->ssl);
+	tls_end(t);
 	SSL_free(t->ssl);
 	free(t);
 	ERR_clear_error();
@@ -245,18 +253,12 @@ tls_pending(const struct tls *t)
 	return SSL_pending(t->ssl);
 }
 
-int
-tls_ready(const struct tls *t)
-{
-	return SSL_is_init_finished(t->ssl);
-}
-
 const char *
 tls_describe(const struct tls *t, char *dst, size_t cap)
 {
 	if (t->error != 0)
 		snprintf(dst, cap, "%s", reason(t->error));
-	else if (tls_ready(t))
+	else if (SSL_is_init_finished(t->ssl))
 		snprintf(dst, cap, "%s %s", SSL_get_version(t->ssl), SSL_get_cipher_name(t->ssl));
 	else
 		snprintf(dst, cap, "handshake not finished");

@@ -47,7 +47,8 @@ void	tls_use(void);
 
 /* The server's side of a session on a non-blocking descriptor; NULL: no memory. */
 struct tls *tls_new(int fd);
-void	tls_free(struct tls *);		/* says goodbye if that does not wait; fd stays open */
+void	tls_end(struct tls *);		/* nothing more is written: close_notify, if that does not wait */
+void	tls_free(struct tls *);		/* tls_end() too; fd stays open */
 
 /*
  * As read() and write(): octets done, 0 at the end of the connection, or -1
@@ -63,9 +64,6 @@ int	tls_wants(const struct tls *, int io);
 
 /* Octets decrypted and not yet read: select() knows nothing of them. */
 int	tls_pending(const struct tls *);
-
-/* 1 when the handshake is done. */
-int	tls_ready(const struct tls *);
 
 /* "TLSv1.3 TLS_AES_256_GCM_SHA384", or why it failed; never an octet of the client's. */
 const char *tls_describe(const struct tls *, char *dst, size_t cap);
@@ -91,7 +89,7 @@ static inline ssize_t tls_write(struct tls *t, const void *s, size_t n)
 { (void)t; (void)s; (void)n; return -1; }
 static inline int tls_wants(const struct tls *t, int io) { (void)t; return io; }
 static inline int tls_pending(const struct tls *t) { (void)t; return 0; }
-static inline int tls_ready(const struct tls *t) { (void)t; return 0; }
+static inline void tls_end(struct tls *t) { (void)t; }
 static inline const char *tls_describe(const struct tls *t, char *d, size_t n)
 { (void)t; (void)d; (void)n; return ""; }
 
