@@ -87,7 +87,7 @@ begins(struct mime_span s, const char *with)
 
 /* ---- UTF-8 ---- */
 
-#define REPLACEMENT "\xef\xbf\xbd"	/* U+FFFD */
+#define REPLACEMENT 0xfffd		/* what is no character */
 #define BOM "\xef\xbb\xbf"		/* U+FEFF, a byte-order mark: no text */
 #define ONES UINT64_C(0x0101010101010101)
 
@@ -133,22 +133,16 @@ utf8_char(const unsigned char *p, size_t n)
 static int
 is_text(const char *p, size_t n)
 {
-	static const char *const blanks[] = { "\xc2\xa0", "\xe2\x80\x8b", "\xe3\x80\x80", "\xef\xbb\xbf" };
-	size_t i, k, len;
+	static const char blanks[] = "\xc2\xa0 \xe2\x80\x8b\xe3\x80\x80\xef\xbb\xbf";
+	size_t i = 0, k;
 
-	for (i = 0; i < n; ) {
-		if (is_blank(p[i])) {
-			i++;
-			continue;
-		}
-		for (k = 0; k < 4; k++) {
-			len = strlen(blanks[k]);
-			if (n - i >= len && memcmp(p + i, blanks[k], len) == 0)
+	while (i < n) {
+		for (k = 0; k < 12 && !is_blank(p[i]); k += 3)
+			if (n - i > (k > 0) + 1u && memcmp(p + i, blanks + k, k > 0 ? 3 : 2) == 0)
 				break;
-		}
-		if (k == 4)
+		if (k == 12)
 			return 1;
-		i += len;
+		i += is_blank(p[i]) ? 1 : k > 0 ? 3 : 2;
 	}
 	return 0;
 }
@@ -188,6 +182,17 @@ put(struct out *o, const char *p, size_t n)
 		p += k, n -= k;
 	}
 	put_text(o, p, n);
+}
+
+/* A character below U+10000. */
+static void
+put_char(struct out *o, unsigned u)
+{
+	char utf8[3] = { (char)(0xe0 | u >> 12), (char)(0x80 | (u >> 6 & 0x3f)), (char)(0x80 | (u & 0x3f)) };
+
+	if (u < 0x800)
+		utf8[1] = (char)(0xc0 | u >> 6);
+	put(o, utf8 + (u < 0x800), u < 0x800 ? 2 : 3);
 }
 
 static size_t
@@ -242,15 +247,6 @@ static const struct charset { const char *labels, *names; enum form form; } char
 	{ " utf16 utf16le unicode ucs2 10646ucs2 1200 ", "UTF-16LE", UTF16 },
 	{ " utf16be unicodefffe 1201 ", "UTF-16BE", UTF16 },
 	{ " utf32 utf32le ucs4 10646ucs4 ", "UTF-32LE", UTF32 }, { " utf32be ", "UTF-32BE", UTF32 },
-};
-
-/* windows-1252 from 0x80 to 0x9f; the five that it leaves open are C1 controls, as in browsers. */
-static const char *const cp1252[32] = {
-	"\xe2\x82\xac", "\xc2\x81", "\xe2\x80\x9a", "\xc6\x92", "\xe2\x80\x9e", "\xe2\x80\xa6",
-	"\xe2\x80\xa0", "\xe2\x80\xa1", "\xcb\x86", "\xe2\x80\xb0", "\xc5\xa0", "\xe2\x80\xb9",
-	"\xc5\x92", "\xc2\x8d", "\xc5\xbd", "\xc2\x8f", "\xc2\x90", "\xe2\x80\x98", "\xe2\x80\x99",
-	"\xe2\x80\x9c", "\xe2\x80\x9d", "\xe2\x80\xa2", "\xe2\x80\x93", "\xe2\x80\x94", "\xcb\x9c",
-	"\xe2\x84\xa2", "\xc5\xa1", "\xe2\x80\xba", "\xc5\x93", "\xc2\x9d", "\xc5\xbe", "\xc5\xb8"
 };
 
 /* A conversion, fed with pieces. */
@@ -380,33 +376,33 @@ conv_utf8(struct conv *c, const char *p, size_t n)
 		}
 		if (p[i] != '\0') {
 			c->invalid = 1;
-			put(c->o, REPLACEMENT, 3);
+			put_char(c->o, REPLACEMENT);
 		}
 		from = ++i;
 	}
 	put(c->o, p + from, n - from);
 }
 
+/* windows-1252; the five that it leaves open are C1 controls, as in browsers. */
 static void
 conv_cp1252(struct conv *c, const char *p, size_t n)
 {
+	static const unsigned short high[32] = {
+		0x20ac, 0x81, 0x201a, 0x192, 0x201e, 0x2026, 0x2020, 0x2021, 0x2c6, 0x2030, 0x160,
+		0x2039, 0x152, 0x8d, 0x17d, 0x8f, 0x90, 0x2018, 0x2019, 0x201c, 0x201d, 0x2022, 0x2013,
+		0x2014, 0x2dc, 0x2122, 0x161, 0x203a, 0x153, 0x9d, 0x17e, 0x178
+	};
 	size_t i = 0, k;
-	char two[2];
+	unsigned u;
 
-	while (i < n && !c->o->full) {
-		unsigned char u;
-
+	for (; i < n && !c->o->full; i++) {
 		k = ascii_len(p + i, n - i);
 		put(c->o, p + i, k);
 		if ((i += k) == n)
 			break;
-		u = (unsigned char)p[i++];
-		two[0] = (char)(0xc0 | u >> 6);
-		two[1] = (char)(0x80 | (u & 0x3f));
-		if (u >= 0xa0)
-			put(c->o, two, 2);
-		else if (u != 0)
-			put(c->o, cp1252[u - 0x80], strlen(cp1252[u - 0x80]));
+		u = (unsigned char)p[i];
+		if (u != 0)
+			put_char(c->o, u < 0xa0 ? high[u - 0x80] : u);
 	}
 }
 
@@ -428,7 +424,7 @@ put_converted(struct out *o, const char *p, size_t n)
 		}
 	conv_utf8(&c, p, n);
 	if (c.held > 0)
-		put(o, REPLACEMENT, 3);
+		put_char(o, REPLACEMENT);
 }
 
 /* Rows 89 to 92 of JIS X 0208 are NEC's; EUC-JP-MS takes them for private use. */
@@ -480,7 +476,7 @@ conv_bad(struct conv *c, const char *p, size_t n)
 	if (c->form >= UTF7)		/* which iconv() gets as UTF-16 */
 		len = c->form == UTF32 ? 4 : 2;
 	else if (c->form == GB && u[0] == 0x80) {
-		put(c->o, cp1252[0], 3);	/* windows-936's euro sign */
+		put_char(c->o, 0x20ac);		/* windows-936's euro sign */
 		return 1;
 	} else if (c->form == GB && is_digit((char)u[1]) && u[2] > 0x80 && is_digit((char)u[3]))
 		len = 4;
@@ -491,7 +487,7 @@ conv_bad(struct conv *c, const char *p, size_t n)
 		if (u[1] & 0x80)
 			len = jp && u[0] == 0x8f && u[2] & 0x80 ? 3 : 2;
 	}
-	put(c->o, REPLACEMENT, 3);
+	put_char(c->o, REPLACEMENT);
 	return len < n ? len : n;
 }
 
@@ -533,6 +529,17 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 	}
 }
 
+static void
+conv_whole(struct conv *c, const char *p, size_t n)
+{
+	if (c->kind == ICONV)
+		conv_iconv(c, p, n);
+	else if (c->kind == CP1252)
+		conv_cp1252(c, p, n);
+	else
+		conv_utf8(c, p, n);
+}
+
 /* Converts octets; a character that their end cuts off waits for the next. */
 static void
 conv_octets(struct conv *c, const char *p, size_t n)
@@ -540,29 +547,15 @@ conv_octets(struct conv *c, const char *p, size_t n)
 	char join[2 * sizeof(c->hold)];
 	size_t k, had;
 
-	while (c->held > 0 && n > 0) {
-		/* Just enough to make it whole, so that a piece is never copied. */
-		had = c->held;
+	while ((had = c->held) > 0 && n > 0) {	/* a little, so that a piece is never copied */
 		k = n < sizeof(c->hold) - had ? n : sizeof(c->hold) - had;
-		if (c->kind != ICONV)
-			k = 1;
 		memcpy(join, c->hold, had);
 		memcpy(join + had, p, k);
 		p += k, n -= k;
 		c->held = 0;
-		if (c->kind == ICONV)
-			conv_iconv(c, join, had + k);
-		else
-			conv_utf8(c, join, had + k);
+		conv_whole(c, join, had + k);
 	}
-	if (n == 0)
-		return;
-	if (c->kind == ICONV)
-		conv_iconv(c, p, n);
-	else if (c->kind == CP1252)
-		conv_cp1252(c, p, n);
-	else
-		conv_utf8(c, p, n);
+	conv_whole(c, p, n);
 }
 
 /* An escape sequence's next octet: 1 where it is whole now, with its effect on set. */
@@ -624,7 +617,7 @@ conv_shift(struct conv *c, const char *p, size_t n)
 		if (c->set == 'r' && (u == '\\' || u == '~')) {	/* JIS X 0201: yen, overline */
 			conv_octets(c, buf, k);
 			k = 0;
-			put(c->o, u == '~' ? "\xe2\x80\xbe" : "\xc2\xa5", u == '~' ? 3 : 2);
+			put_char(c->o, u == '~' ? 0x203e : 0xa5);
 			continue;
 		}
 		shifted = c->set && c->set != 'r' && is_ascii(u) && u > ' ';
@@ -689,23 +682,14 @@ hex(char c)
 	return digits[(unsigned char)c];
 }
 
-/* "=XX", in quoted-printable and Q. */
-static int
-is_encoded(const char *p, const char *end)
-{
-	return *p == '=' && end - p >= 3 && hex(p[1]) && hex(p[2]);
-}
+#define B64 64
 
-/* Base64's alphabet; 64 is "=", 65 what is passed over (6.8). */
+/* B64 + the value of base64's digits, 1 for "=", 0 for what is passed over (6.8). */
 static const unsigned char b64[256] = {
-#define N8 65, 65, 65, 65, 65, 65, 65, 65
-	N8, N8, N8, N8, N8, 65, 65, 65, 62, 65, 65, 65, 63,
-	52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 65, 65, 65, 64, 65, 65,
-	65, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
-	15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 65, 65, 65, 65, 65,
-	65, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40,
-	41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 65, 65, 65, 65, 65,
-	N8, N8, N8, N8, N8, N8, N8, N8, N8, N8, N8, N8, N8, N8, N8, N8
+	['A'] = 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84,
+	85, 86, 87, 88, 89, ['a'] = 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 102, 103, 104,
+	105, 106, 107, 108, 109, 110, 111, 112, 113, 114, 115, ['0'] = 116, 117, 118, 119, 120, 121,
+	122, 123, 124, 125, ['+'] = 126, ['/'] = 127, ['='] = 1
 };
 
 static size_t
@@ -717,21 +701,21 @@ decode_base64(struct decoder *d, char *dst, size_t cap)
 	int have = d->have;
 
 	while (p < end && cap - (size_t)(q - dst) >= 3) {
-		if (have == 0 && end - p >= 4 && ((a = b64[p[0]]) | (b = b64[p[1]]) |
-		    (c = b64[p[2]]) | (e = b64[p[3]])) < 64) {
-			q[0] = (char)(a << 2 | b >> 4);
-			q[1] = (char)(b << 4 | c >> 2);
-			q[2] = (char)(c << 6 | e);
+		if (have == 0 && end - p >= 4 && ((a = b64[p[0]]) & (b = b64[p[1]]) &
+		    (c = b64[p[2]]) & (e = b64[p[3]])) & B64) {
+			q[0] = (char)(a << 2 | (b >> 4 & 3));
+			q[1] = (char)(b << 4 | (c >> 2 & 15));
+			q[2] = (char)(c << 6 | (e & 63));
 			q += 3, p += 4;
 			continue;
 		}
 		a = b64[*p++];
-		if (a == 64) {		/* padding: what follows begins anew */
+		if (a == 1) {		/* padding: what follows begins anew */
 			have = 0;
 			if (p < end && *p == ' ')
 				p += line_len((const char *)p, (size_t)(end - p));
-		} else if (a < 64) {
-			bits = bits << 6 | a;
+		} else if (a & B64) {
+			bits = bits << 6 | (a & 63);
 			if ((have += 6) >= 8)
 				*q++ = (char)(bits >> (have -= 8));
 		}
@@ -740,23 +724,6 @@ decode_base64(struct decoder *d, char *dst, size_t cap)
 	d->have = have;
 	d->in = span((const char *)p, d->in.ptr + d->in.len);
 	return (size_t)(q - dst);
-}
-
-/* Q of RFC 2047 4.2: "_" is a space, and a line's end is nothing special. */
-static size_t
-decode_q(struct decoder *d, char *dst, size_t cap)
-{
-	const char *p = d->in.ptr, *end = p + d->in.len;
-	size_t n = 0;
-
-	for (; p < end && n < cap; p++)
-		if (is_encoded(p, end)) {
-			dst[n++] = (char)(hex(p[1]) << 4 | (hex(p[2]) & 15));
-			p += 2;
-		} else
-			dst[n++] = *p == '_' ? ' ' : *p;
-	d->in = span(p, end);
-	return n;
 }
 
 /* The end of the line's text at p: before its CRLF and the white space that transport added. */
@@ -770,30 +737,30 @@ qp_eol(const char *p, const char *end)
 	return e;
 }
 
-/* A line's text up to stop, which is not beyond its end; it ends at a soft break, too. */
+/* A line's text up to stop, not beyond its end eol; it ends at a soft line break, too. */
 static const char *
-qp_text(const char *p, const char *stop, const char *eol, char **dst)
+qp_text(const char *p, const char *stop, const char *eol, int words, char **dst)
 {
 	char *q = *dst;
 	uint64_t w, x;
 
 	while (p < stop) {
-		if (is_encoded(p, eol)) {
+		if (*p == '=' && eol - p >= 3 && hex(p[1]) & hex(p[2])) {
 			*q++ = (char)(hex(p[1]) << 4 | (hex(p[2]) & 15));
 			p += 3;
 			continue;
 		}
-		if (*p == '=' && p + 1 == eol)
+		if (*p == '=' && p + 1 == eol && !words)
 			break;
-		*q++ = *p++;
-		for (; stop - p >= 8; p += 8, q += 8) {		/* eight without "=" */
+		*q++ = words && *p == '_' ? ' ' : *p;
+		for (p++; !words && stop - p >= 8; p += 8, q += 8) {	/* eight without "=" */
 			memcpy(&w, p, 8);
 			x = w ^ ONES * '=';
 			if ((x - ONES) & ~x & ONES << 7)
 				break;
 			memcpy(q, &w, 8);
 		}
-		while (p < stop && *p != '=')
+		while (!words && p < stop && *p != '=')
 			*q++ = *p++;
 	}
 	*dst = q;
@@ -809,9 +776,9 @@ decode_qp(struct decoder *d, char *dst, size_t cap)
 
 	while (p < end && full - q >= 2) {
 		if (d->eol == NULL || p > d->eol)
-			d->eol = qp_eol(p, end);
+			d->eol = d->words ? end : qp_eol(p, end);
 		stop = d->eol - p < full - q ? d->eol : p + (full - q);	/* it never gets longer */
-		p = qp_text(p, stop, d->eol, &q);
+		p = qp_text(p, stop, d->eol, d->words, &q);
 		if (p < d->eol && p >= stop)
 			continue;
 		if (p == d->eol && full - q < 2)
@@ -869,10 +836,14 @@ decode(struct decoder *d, char *dst, size_t cap)
 {
 	size_t n = 0;
 
+	if (d->encoding == MIME_IDENTITY) {
+		n = d->in.len < cap ? d->in.len : cap;
+		memcpy(dst, d->in.ptr, n);
+		d->in = span(d->in.ptr + n, d->in.ptr + d->in.len);
+	}
 	while (n == 0 && d->in.len > 0)
 		n = d->encoding == MIME_BASE64 ? decode_base64(d, dst, cap) :
-		    d->encoding == MIME_UUENCODE ? decode_uu(d, dst, cap) :
-		    d->words ? decode_q(d, dst, cap) : decode_qp(d, dst, cap);
+		    d->encoding == MIME_QP ? decode_qp(d, dst, cap) : decode_uu(d, dst, cap);
 	return n;
 }
 
@@ -887,7 +858,7 @@ utf7_units(struct conv *c, char *dst, int *ended)
 	uint64_t all = 0;
 
 	for (i = 0; i < n; i++)
-		all = all << 6 | b64[(unsigned char)c->esc[i]];
+		all = all << 6 | (b64[(unsigned char)c->esc[i]] & 63);
 	c->escaped = 0;
 	*ended = bits % 16 < 6 && (all & ((UINT64_C(1) << bits % 16) - 1)) == 0 && (n > 0 || c->set == 2);
 	if (*ended)
@@ -916,7 +887,7 @@ conv_utf7(struct conv *c, const char *p, size_t n)
 			conv_octets(c, buf, k);
 			k = 0;
 		}
-		if (c->set && b64[(unsigned char)p[i]] < 64) {
+		if (c->set && b64[(unsigned char)p[i]] & B64) {
 			c->esc[c->escaped++] = p[i];
 			if (c->escaped == sizeof(c->esc)) {
 				k += utf7_units(c, buf + k, &ended);
@@ -959,7 +930,7 @@ conv_end(struct conv *c)
 	if (c->kind == ICONV && c->form == UTF7 && c->set)
 		conv_octets(c, buf, utf7_units(c, buf, &ended));
 	for (; c->held > 0; c->held = c->kind == ICONV ? 0 : c->held - 1)
-		put(c->o, REPLACEMENT, 3);
+		put_char(c->o, REPLACEMENT);
 	if (c->kind != ICONV)
 		return;
 	if (iconv(c->cd, NULL, NULL, &dst, &room) != (size_t)-1)
@@ -987,10 +958,7 @@ find_mark(struct conv *c, struct decoder d)
 	char first[64] = "";
 	size_t i;
 
-	if (d.encoding == MIME_IDENTITY)
-		memcpy(first, d.in.ptr, d.in.len < 4 ? d.in.len : 4);
-	else
-		decode(&d, first, sizeof(first));
+	decode(&d, first, sizeof(first));
 	if (c->form == UTF32) {
 		if (memcmp(first, "\0\0\xfe\xff", 4) == 0)
 			strcpy(c->names, "UTF-32BE");
@@ -1051,17 +1019,13 @@ wants_more(const struct conv *c)
 	return c->guess && c->o->ptr ? !c->invalid : !c->o->full;
 }
 
-/* Feeds all that a decoder gives to a conversion, or the octets as they are. */
+/* Feeds all that a decoder gives to a conversion. */
 static void
 convert_all(struct conv *c, struct decoder d)
 {
 	char piece[PIECE];
 	size_t n;
 
-	if (d.encoding == MIME_IDENTITY) {
-		conv_add(c, d.in.ptr, d.in.len);
-		return;
-	}
 	while (wants_more(c) && (n = decode(&d, piece, sizeof(piece))) > 0)
 		conv_add(c, piece, n);
 }
@@ -1855,14 +1819,12 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 static void
 meta_charset(struct decoder d, char label[LABEL_MAX])
 {
-	char text[PIECE];
-	size_t i, n = d.encoding == MIME_IDENTITY ? d.in.len : decode(&d, text, sizeof(text));
-	const char *p = d.encoding == MIME_IDENTITY ? d.in.ptr : text;
+	char text[META_MAX];
+	size_t i, n = decode(&d, text, sizeof(text));
+	const char *p = text;
 	int meta = 0;
 
 	label[0] = '\0';
-	if (n > META_MAX)
-		n = META_MAX;
 	for (i = 0; i + 8 < n; i++)
 		if (strncasecmp(p + i, "<meta", 5) == 0)
 			meta = 1;
