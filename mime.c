@@ -1283,7 +1283,7 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 	start = p = skip_cfws(p + 1, end);
 	*quoted = p < end && *p == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL;
 	if (*quoted) {
-		for (start = ++p; *p != '"' && p < end; p++)
+		for (start = ++p; p < end && *p != '"'; p++)
 			if (*p == '\\' && p + 1 < end)
 				p++;
 		if (p > end)
