@@ -217,36 +217,33 @@ enum form {
  * they mean: labels as browsers read them (WHATWG Encoding Standard 4.2), and
  * some more. Of several names the first is best and not everywhere to be had.
  */
-static const struct charset { const char *labels, *names; enum form form; } charsets[] = {
+static const struct { const char *labels, *names; enum form form; } charsets[] = {
 	{ " utf8 unicode11utf8 unicode20utf8 utf8mb4 ", "UTF-8", OCTETS },
 	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 ", "", OCTETS },
 	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "CP1252", OCTETS },
 	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS }, { " latin3 l3 ir109 ", "ISO-8859-3", OCTETS },
-	{ " latin4 l4 ir110 ", "ISO-8859-4", OCTETS },
+	{ " latin4 l4 ir110 ", "ISO-8859-4", OCTETS }, { " latin9 l9 ", "ISO-8859-15", OCTETS },
 	{ " cyrillic latincyrillic ir144 ", "ISO-8859-5", OCTETS },
 	{ " arabic latinarabic asmo708 ecma114 ir127 ", "ISO-8859-6", OCTETS },
 	{ " greek greek8 latingreek ecma118 elot928 ir126 suneugreek ", "ISO-8859-7", OCTETS },
 	{ " hebrew latinhebrew visual logical ir138 ", "ISO-8859-8", OCTETS },
-	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS },
-	{ " latin6 l6 ir157 ", "ISO-8859-10", OCTETS },
-	{ " latin9 l9 ", "ISO-8859-15", OCTETS }, { " latin10 l10 ", "ISO-8859-16", OCTETS },
-	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS },
-	{ " koi8r koi8 koi ", "KOI8-R", OCTETS }, { " koi8u koi8ru ", "KOI8-U", OCTETS },
-	{ " macintosh mac macroman ", "MACINTOSH", OCTETS },
+	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS }, { " latin6 l6 ir157 ", "ISO-8859-10", OCTETS },
+	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS }, { " koi8r koi8 koi ", "KOI8-R", OCTETS },
+	{ " koi8u koi8ru ", "KOI8-U", OCTETS }, { " macintosh mac macroman ", "MACINTOSH", OCTETS },
 	{ " maccyrillic macukrainian ", "MAC-CYRILLIC MacCyrillic", OCTETS },
 	{ " macce maccentraleurope ", "MAC-CENTRALEUROPE MacCentralEurope", OCTETS },
 	{ " gb2312 gb231280 58gb231280 gbk gb18030 chinese ir58 936 euccn ", "GB18030", GB },
-	{ " big5 big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 },
+	{ " big5 big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 }, { " euctw ", "EUC-TW", PAIRS },
 	{ " shiftjis sjis kanji 31j 932 943 ", "CP932 SHIFT_JIS", SJIS },
 	{ " eucjp eucjpms eucpkdfmtjapanese 51932 ", "EUC-JP-MS EUC-JP", EUC_JP },
 	{ " 2022jp 2022jpms 2022jp1 2022jp3 2022jp2004 50220 50221 50222 ", "EUC-JP-MS EUC-JP", JP },
 	{ " euckr ksc5601 ksc56011987 ksc56011989 korean ir149 949 uhc 51949 ", "CP949 EUC-KR", PAIRS },
-	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " hz hzgb2312 52936 ", "GB18030", HZ },
-	{ " euctw ", "EUC-TW", PAIRS }, { " johab 1361 ", "JOHAB", PAIRS },
+	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " johab 1361 ", "JOHAB", PAIRS },
+	{ " hz hzgb2312 52936 ", "GB18030", HZ },
 	{ " utf7 unicode11utf7 unicode20utf7 65000 ", "UTF-16BE", UTF7 },
-	{ " utf16 utf16le unicode ucs2 10646ucs2 1200 ", "UTF-16LE", UTF16 },
-	{ " utf16be unicodefffe 1201 ", "UTF-16BE", UTF16 },
-	{ " utf32 utf32le ucs4 10646ucs4 ", "UTF-32LE", UTF32 }, { " utf32be ", "UTF-32BE", UTF32 },
+	{ " utf16 utf16le unicode unicodefeff ucs2 10646ucs2 1200 ", "UTF-16LE", UTF16 },
+	{ " utf16be unicodefffe 1201 ", "UTF-16BE", UTF16 }, { " utf32be ", "UTF-32BE", UTF32 },
+	{ " utf32 utf32le ucs4 10646ucs4 ", "UTF-32LE", UTF32 },
 };
 
 /* A conversion, fed with pieces. */
@@ -427,11 +424,10 @@ put_converted(struct out *o, const char *p, size_t n)
 		put_char(o, REPLACEMENT);
 }
 
-/* Rows 89 to 92 of JIS X 0208 are NEC's; EUC-JP-MS takes them for private use. */
 static int
-is_nec(const struct conv *c, unsigned char u)
+is_japanese(const struct conv *c)
 {
-	return (c->form == EUC_JP || c->form == JP) && u >= 0xf9 && u <= 0xfc;
+	return c->form == EUC_JP || c->form == JP;
 }
 
 /* A pair that the charset lacks, and another one has: 1 where that is so. */
@@ -443,7 +439,7 @@ put_other(struct conv *c, const char *p)
 	size_t left = 2, room = sizeof(text);
 
 	memcpy(pair, p, 2);
-	if (c->form == EUC_JP || c->form == JP) {
+	if (is_japanese(c)) {
 		if (a < 0xa1 || b < 0xa1 || a == 0xff || b == 0xff)
 			return 0;
 		/* Two rows of EUC-JP are one of Shift_JIS, whose second octet leaves out 0x7f. */
@@ -469,7 +465,7 @@ static size_t
 conv_bad(struct conv *c, const char *p, size_t n)
 {
 	unsigned char u[4] = { 0, 0, 0, 0 };
-	int jp = c->form == EUC_JP || c->form == JP;
+	int jp = is_japanese(c);
 	size_t len = 1;
 
 	memcpy(u, p, n < 4 ? n : 4);
@@ -503,11 +499,10 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 
 	while (n > 0 && !c->o->full) {
 		give = n < slice ? n : slice;
-		for (k = 0; (c->form == EUC_JP || c->form == JP) && k + 1 < give; )
-			if (is_nec(c, (unsigned char)p[k]))
+		/* Rows 89 to 92 of JIS X 0208 are NEC's; EUC-JP-MS takes them for private use. */
+		for (k = 0; is_japanese(c) && k + 1 < give; k += p[k] & 0x80 ? (p[k] == '\x8f') + 2u : 1)
+			if ((unsigned char)p[k] >= 0xf9 && (unsigned char)p[k] <= 0xfc)
 				give = k;
-			else
-				k += (p[k] & 0x80) == 0 ? 1 : p[k] == '\x8f' ? 3 : 2;
 		dst = buf;
 		room = sizeof(buf);
 		left = give;
@@ -952,24 +947,21 @@ conv_start(struct conv *c)
 static void
 find_mark(struct conv *c, struct decoder d)
 {
-	static const struct { const char *mark, *name; } marks[] = {
-		{ BOM, "UTF-8" }, { "\xfe\xff", "UTF-16BE" }, { "\xff\xfe", "UTF-16LE" }
-	};
 	char first[64] = "";
-	size_t i;
+	const char *name = NULL;
 
 	decode(&d, first, sizeof(first));
-	if (c->form == UTF32) {
-		if (memcmp(first, "\0\0\xfe\xff", 4) == 0)
-			strcpy(c->names, "UTF-32BE");
+	if (memcmp(first, BOM, 3) == 0)
+		name = "UTF-8";
+	else if (c->form == UTF32)
+		c->names[6] = memcmp(first, "\0\0\xfe\xff", 4) == 0 ? 'B' : c->names[6];
+	else if (memcmp(first, "\xfe\xff", 2) == 0 || memcmp(first, "\xff\xfe", 2) == 0)
+		name = *first == '\xfe' ? "UTF-16BE" : "UTF-16LE";
+	if (name == NULL)
 		return;
-	}
-	for (i = 0; i < sizeof(marks) / sizeof(*marks); i++)
-		if (strncmp(first, marks[i].mark, strlen(marks[i].mark)) == 0) {
-			strcpy(c->names, marks[i].name);
-			c->form = i == 0 ? OCTETS : UTF16;
-			c->seven = 0;
-		}
+	strcpy(c->names, name);
+	c->form = name[4] == '8' ? OCTETS : UTF16;
+	c->seven = 0;
 }
 
 /*
@@ -1526,14 +1518,6 @@ end_word(struct mailbox *m)
 	m->at = m->literal = m->phrase = 0;
 }
 
-/* What has been seen without an "@" was a display name, a group's name or a route. */
-static void
-drop_name(struct mailbox *m)
-{
-	m->rank = m->rank < 3 ? 0 : m->rank;
-	m->bare = 0;
-}
-
 static void
 add_octet(struct mailbox *m, char c)
 {
@@ -1559,50 +1543,48 @@ add_quoted(struct mailbox *m, const char *p, const char *end)
 	return p;
 }
 
-/* White space separates words, unless an "@" or "." beside it joins them (4.4). */
-static void
-add_atom(struct mailbox *m, char c, int gap)
-{
-	char before = m->len > 0 ? m->word[m->len - 1] : '\0';
-
-	if (gap && m->len > 0) {
-		if (c != '@' && c != '.' && before != '@' && before != '.')
-			end_word(m);
-		m->phrase = m->len > 0;
-	}
-	m->at |= c == '@';
-	m->literal = (m->literal || (c == '[' && before == '@')) && c != ']';
-	add_octet(m, c);
-}
-
-/* Takes one element off the list. A comma within angle brackets ends a word only. */
+/*
+ * Takes one element off the list. A comma within angle brackets ends a word only.
+ * White space separates words, unless an "@" or "." beside it joins them (4.4).
+ */
 static void
 next_mailbox(struct mime_span *list, struct mailbox *m)
 {
 	const char *p = list->ptr, *end = p + list->len;
 	int gap = 0;
+	char c, before;
 
 	m->len = m->best_len = 0;
 	m->rank = m->angle = m->bare = m->at = m->literal = m->phrase = m->encoded = 0;
-	for (; p < end && (m->angle == 1 || m->literal || (*p != ',' && *p != ';')); ) {
-		if (*p == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL) {
+	while (p < end && (m->angle == 1 || m->literal || (*p != ',' && *p != ';'))) {
+		c = *p;
+		if (c == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL) {
 			p = add_quoted(m, p, end);
 			gap = 0;
-		} else if (is_comment(p, end) || is_blank(*p)) {
+		} else if (is_comment(p, end) || is_blank(c)) {
 			p = skip_cfws(p, end);
 			gap = 1;
-		} else if (m->literal || !strchr("\"<>:,;", *p) || *p == '\0') {
-			add_atom(m, *p++, gap);
-			gap = 0;
-		} else {
-			if (*p == ':' && m->angle != 2)
-				m->len = 0;
-			if (*p != '"')
+		} else if (m->literal || !memchr("\"<>:,;", c, 6)) {
+			before = m->len > 0 ? m->word[m->len - 1] : '\0';
+			if (gap && m->len > 0 && c != '@' && c != '.' && before != '@' && before != '.')
 				end_word(m);
-			if (*p == '<' || (*p == ':' && m->angle != 2))
-				drop_name(m);
-			if (*p == '<' || (*p == '>' && m->angle))
-				m->angle = *p == '<' ? 1 : 2;
+			m->phrase |= gap && m->len > 0;
+			m->at |= c == '@';
+			m->literal = (m->literal || (c == '[' && before == '@')) && c != ']';
+			add_octet(m, c);
+			gap = 0;
+			p++;
+		} else {
+			if (c == ':' && m->angle != 2)
+				m->len = 0;
+			if (c != '"')
+				end_word(m);
+			if (c == '<' || (c == ':' && m->angle != 2)) {	/* it was a name, or a route */
+				m->rank = m->rank < 3 ? 0 : m->rank;
+				m->bare = 0;
+			}
+			if (c == '<' || (c == '>' && m->angle))
+				m->angle = c == '<' ? 1 : 2;
 			p++;
 		}
 	}
@@ -1657,24 +1639,25 @@ is_type(const struct mime_part *p, const char *type)
 static void
 parse_type(struct mime_part *part, struct mime_span v)
 {
-	const char *end = v.ptr + v.len, *semi = memchr(v.ptr, ';', v.len), *p, *sub;
-	size_t n = token_len(v.ptr, end), k = 0, i;
+	const char *end = v.ptr + v.len, *p;
+	size_t n = token_len(v.ptr, end), k, i;
 
 	p = skip_cfws(v.ptr + n, end);
-	sub = p < end && *p == '/' ? skip_cfws(p + 1, end) : end;
-	k = token_len(sub, end);
+	p = p < end && *p == '/' ? skip_cfws(p + 1, end) : end;
+	k = token_len(p, end);
 	strcpy(part->type, "text/plain");
-	if (n > 0 && k > 0 && n + k + 1 < sizeof(part->type)) {
-		for (i = 0; i < n; i++)
-			part->type[i] = lower(v.ptr[i]);
+	if (n > 0 && k > 0 && n + k + 2 <= sizeof(part->type)) {
+		memcpy(part->type, v.ptr, n);
 		part->type[n] = '/';
-		for (i = 0; i < k; i++)
-			part->type[n + 1 + i] = lower(sub[i]);
+		memcpy(part->type + n + 1, p, k);
 		part->type[n + 1 + k] = '\0';
-	} else
-		for (p = v.ptr; p < (semi ? semi : end); p++)
-			if (begins(span(p, end), "html"))
-				strcpy(part->type, "text/html");
+		for (i = 0; i < n + 1 + k; i++)
+			part->type[i] = lower(part->type[i]);
+		return;
+	}
+	for (p = v.ptr; p < end && *p != ';'; p++)
+		if (begins(span(p, end), "html"))
+			strcpy(part->type, "text/html");
 }
 
 /* What a part's header says of it; the first field of a name counts. */
@@ -1769,7 +1752,7 @@ open_level(struct mime_walk *w, const struct mime_part *part)
 int
 mime_next(struct mime_walk *w, struct mime_part *part)
 {
-	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr, *stop;
+	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr;
 	const struct mime_level *up;
 	int level, last = 0;
 
@@ -1797,17 +1780,13 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 		part->container = 0;	/* a multipart without parts is a part */
 		w->depth--;
 	}
-	stop = p;
-	if (!part->container) {
-		level = find_boundary(w, &p, end, &last);
-		stop = p;		/* the CRLF before a boundary is the boundary's */
-		if (level >= 0 && stop > part->body.ptr && stop[-1] == '\n')
-			stop--;
-		if (level >= 0 && stop > part->body.ptr && stop[-1] == '\r')
-			stop--;
-	}
+	level = part->container ? -1 : find_boundary(w, &p, end, &last);
 	w->rest = span(p, end);
-	part->body = span(part->body.ptr, w->here ? end : stop);
+	part->body = span(part->body.ptr, w->here ? end : p);
+	if (level >= 0 && part->body.len > 0 && p[-1] == '\n')	/* this CRLF is the boundary's */
+		part->body.len--, p--;
+	if (level >= 0 && part->body.len > 0 && p[-1] == '\r')
+		part->body.len--;
 	return 1;
 }
 
