@@ -230,6 +230,9 @@ def stop(p, sig=signal.SIGTERM, seconds=60):
         return None
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))	# so that what follows is done
+
+
 @atexit.register
 def stop_all():
     for p in reversed(list(started)):
