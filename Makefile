@@ -76,20 +76,23 @@ torture:
 test-cluster:
 	@sh test/cluster
 
-# What was built last, plain or with TLS; removed first, for it may be running.
+# What was built last, plain or with TLS; removed first, for it may be running. What
+# an operator changes (etc/) goes beside schema.sql, to be copied, and stays his.
+SHARE = $(DESTDIR)$(PREFIX)/share
 install:
 	@test -f smtpd || $(MAKE) smtpd
-	mkdir -p $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/smtpd
+	mkdir -p $(DESTDIR)$(PREFIX)/sbin $(SHARE)/man/man8 $(SHARE)/smtpd
 	rm -f $(DESTDIR)$(PREFIX)/sbin/smtpd
 	cp smtpd $(DESTDIR)$(PREFIX)/sbin/smtpd
-	cp smtpd.8 $(DESTDIR)$(PREFIX)/share/man/man8/smtpd.8
-	cp schema.sql $(DESTDIR)$(PREFIX)/share/smtpd/schema.sql
+	cp smtpd.8 $(SHARE)/man/man8/smtpd.8
+	cp schema.sql etc/purge.sql etc/smtpd.conf etc/smtpd.logrotate $(SHARE)/smtpd
+	sed 's|/usr/local/sbin/|$(PREFIX)/sbin/|' etc/smtpd.service >$(SHARE)/smtpd/smtpd.service
 	chmod 755 $(DESTDIR)$(PREFIX)/sbin/smtpd
-	chmod 644 $(DESTDIR)$(PREFIX)/share/man/man8/smtpd.8 $(DESTDIR)$(PREFIX)/share/smtpd/schema.sql
+	chmod 644 $(SHARE)/man/man8/smtpd.8 $(SHARE)/smtpd/*
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/sbin/smtpd $(DESTDIR)$(PREFIX)/share/man/man8/smtpd.8
-	rm -rf $(DESTDIR)$(PREFIX)/share/smtpd
+	rm -f $(DESTDIR)$(PREFIX)/sbin/smtpd $(SHARE)/man/man8/smtpd.8
+	rm -rf $(SHARE)/smtpd
 
 clean:
 	rm -rf smtpd *.o iconv.libs test/.bin

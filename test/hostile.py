@@ -23,7 +23,9 @@ sys.dont_write_bytecode = True
 from live import (DIR, ROOT, BINARY, Client, Database, Server, Stopwatch, done, ok, same, session,
                   start, stop, wait)
 
-LIMIT = 0.1             # seconds that a bystander may wait, less what the machine takes
+# Seconds that a bystander may wait, less what the machine takes; and as much again as that, for
+# what nobody counts: the network's own work waits for a processor too, and memory is slower.
+LIMIT = 0.1
 MB = 1 << 20
 ENVELOPE = b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@test.example>\r\nDATA\r\n"
 tests = []
@@ -51,7 +53,8 @@ def bystand(port, pids, pipe, mails):
                     watch = Stopwatch(pids)
                 code, text = c.command(line) if line else c.banner
                 if name != "mail":      # that one waits for the disk
-                    worst = max(worst, (watch.took(), name, watch.machine()))
+                    machine = watch.machine()
+                    worst = max(worst, (watch.all() - 2 * machine, name, machine))
                 if code != want:
                     failed.append("%s: %d %s" % (name, code, text))
                     break
@@ -157,7 +160,7 @@ def push(sock, octets, times, seconds=20):
     watch, sent, got, view = Stopwatch(), 0, b"", memoryview(octets)
     total, at = len(octets) * times, 0
     try:
-        while sent < total and watch.took() < seconds:
+        while sent < total and not watch.over(seconds):
             r, w, _ = select.select([sock], [sock], [], 0.5)
             if r:
                 piece = sock.recv(1 << 16)
@@ -304,7 +307,7 @@ def noop_flood(db):
     def one(i):
         with session(server.port) as c:
             watch, total, got = Stopwatch(), 0, b""
-            while total <= 100000 and watch.took() < 60:
+            while total <= 100000 and not watch.over(30):
                 sent, got = push(c.sock, b"NOOP\r\n" * 4096, 10000, 3)
                 total += sent
             return total, got[-28:]
@@ -329,7 +332,7 @@ def trickle(db):
             [c.reply() for _ in range(3)]
         watch = Stopwatch()
         try:
-            while watch.took() < 10 and not select.select([c.sock], [], [], 0.2)[0]:
+            while not watch.over(10) and not select.select([c.sock], [], [], 0.2)[0]:
                 c.send(b"N")
         except OSError:
             pass
@@ -415,6 +418,7 @@ def half_open(db):
 
 @test
 def not_smtp(db):
+    db.empty()
     server = Server(db, GSMTP_TIMEOUT="3")
     by = Bystander(server)
     for verb in ("GET / HTTP/1.1", "POST /x HTTP/1.0", "HEAD / HTTP/1.1", "PUT / HTTP/1.1",

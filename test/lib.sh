@@ -68,6 +68,8 @@ package() {	# manager tool: the packages that bring it
 	*:smtp-source)		echo postfix ;;
 	*:ps)			echo procps ;;
 	*:ip)			echo iproute2 ;;
+	*:systemd-analyze)	echo systemd ;;
+	*:setpriv)		echo util-linux ;;
 	apt-get:swaks)		echo swaks libnet-ssleay-perl ;;
 	*)			echo "$2" ;;
 	esac

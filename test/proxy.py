@@ -201,7 +201,7 @@ try:
     for octet in v1("1.2.3.4") * 3:
         c.send(bytes([octet]))
         time.sleep(0.15)
-        if watch.took() > 8 or octet == 10:
+        if watch.over(8) or octet == 10:
             break
 except OSError:
     pass

@@ -295,7 +295,7 @@ for octet in hello.read():
     except OSError:
         closed = watch.took()
         break
-    if watch.took() > 12:
+    if watch.over(12):
         break
 ok("a trickling handshake is closed in time", closed and 3 < watch.all() and closed < 9, closed)
 c.close()
