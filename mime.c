@@ -188,7 +188,7 @@ put(struct out *o, const char *p, size_t n)
 static void
 put_char(struct out *o, unsigned u)
 {
-	char utf8[3] = { (char)(0xe0 | u >> 12), (char)(0x80 | (u >> 6 & 0x3f)), (char)(0x80 | (u & 0x3f)) };
+	char utf8[3] = { (char)(0xe0 | u >> 12), (char)(0x80 | (u >> 6 & 63)), (char)(0x80 | (u & 63)) };
 
 	if (u < 0x800)
 		utf8[1] = (char)(0xc0 | u >> 6);
@@ -227,7 +227,8 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " arabic latinarabic asmo708 ecma114 ir127 ", "ISO-8859-6", OCTETS },
 	{ " greek greek8 latingreek ecma118 elot928 ir126 suneugreek ", "ISO-8859-7", OCTETS },
 	{ " hebrew latinhebrew visual logical ir138 ", "ISO-8859-8", OCTETS },
-	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS }, { " latin6 l6 ir157 ", "ISO-8859-10", OCTETS },
+	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS },
+	{ " latin6 l6 ir157 ", "ISO-8859-10", OCTETS },
 	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS }, { " koi8r koi8 koi ", "KOI8-R", OCTETS },
 	{ " koi8u koi8ru ", "KOI8-U", OCTETS }, { " macintosh mac macroman ", "MACINTOSH", OCTETS },
 	{ " maccyrillic macukrainian ", "MAC-CYRILLIC MacCyrillic", OCTETS },
@@ -420,8 +421,6 @@ put_converted(struct out *o, const char *p, size_t n)
 			i = (size_t)-1;
 		}
 	conv_utf8(&c, p, n);
-	if (c.held > 0)
-		put_char(o, REPLACEMENT);
 }
 
 static int
@@ -638,7 +637,7 @@ line_len(const char *p, size_t n)
 	size_t k = n < LINE_OCTETS ? n : LINE_OCTETS;
 	const char *end = memchr(p, '\n', k);
 
-	if (end == NULL && (end = memchr(p, '\r', k)) != NULL && (size_t)(end - p) + 1 < n && end[1] == '\n')
+	if (end == NULL && (end = memchr(p, '\r', k)) && (size_t)(end - p) + 1 < n && end[1] == '\n')
 		end++;
 	if (end == NULL)
 		end = memchr(p + k, '\n', n - k);
@@ -1278,8 +1277,6 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 		for (start = ++p; p < end && *p != '"'; p++)
 			if (*p == '\\' && p + 1 < end)
 				p++;
-		if (p > end)
-			p = end;
 		*value = span(start, p);
 	} else {
 		if (p < end && *p == '"')	/* it is never closed */

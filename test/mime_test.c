@@ -383,6 +383,12 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("big5", "\xa3\xfe\xa7\x41", "\xef\xbf\xbd\xe4\xbd\xa0"), L("gbk", "\xff\xc4\xe3", "\xef\xbf\xbd\xe4\xbd\xa0"),
 	L("gb2312", "\x80" "5", "\xe2\x82\xac" "5"), L("gbk", "\xc4\xe3\x80\xc4\xe3", "\xe4\xbd\xa0\xe2\x82\xac\xe4\xbd\xa0"),
 	L("gb18030", "\x80", "\xe2\x82\xac"), L("iso-2022-jp", "\033$B)!$\"", "\xef\xbf\xbd\xe3\x81\x82"),
+	L("\"koi8-r x\"", "\xc1", "\xd0\xb0"), L("euc-jp", "\x8e\xe0\xa4\xa2", "\xef\xbf\xbd\xe3\x81\x82"),
+	L("iso-2022-jp", "\033(I1\033(B", "\xef\xbd\xb1"), L("hz", "~{Dc\nDc~}", "\xe4\xbd\xa0\nDc"),
+	L("gb18030", "\xfe\x39\xfe\x39\xc4\xe3", "\xef\xbf\xbd\xe4\xbd\xa0"),
+	L("iso-2022-kr", "\033$)C\x0e\x30\x21\x0f\x0e\x49\x21\x0f" "a", "\xea\xb0\x80\xef\xbf\xbd" "a"),
+	L("big5", "\xa7\x41\xa7", "\xe4\xbd\xa0\xef\xbf\xbd"), L("utf-16le", "a", "\xef\xbf\xbd"),
+	L("shift_jis", "\xa0\x82\xa0\x80", "\xef\xbf\xbd\xe3\x81\x82\xef\xbf\xbd"), L("windows-1253", "\xaa\xe1", "\xef\xbf\xbd\xce\xb1"),
 	L("euc-jp", "\xa4\xa2\xa4", "\xe3\x81\x82\xef\xbf\xbd"),
 
 	/* Seven-bit charsets */
@@ -409,6 +415,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ SUBJECT, "beside encoded-words", "Subject: \xcf =?utf-8?Q?=C3=A4?= \xcf\nContent-Type: text/plain; charset=cp1251\n\nx",
 	  0, "\xd0\x9f \xc3\xa4 \xd0\x9f" },
 
+#define HEAD "Content-Type: text/html\n\n"
 	/* Types and parameters */
 	{ TYPE, "a comma after it", "Content-Type: text/html, charset=utf-8\n\nx", 0, "text/html" },
 	{ CHARSET, "a comma before it", "Content-Type: text/html, charset=utf-8\n\nx", 0, "utf-8" },
@@ -429,6 +436,15 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ CHARSET, "a comment before =", "Content-Type: text/plain; charset (really) = utf-8\n\nx", 0, "utf-8" },
 	{ CHARSET, "comments all about", "Content-Type: text/plain (a); (b) charset (c) = (d) koi8-r (e)\n\nx", 0, "koi8-r" },
 	{ PARAM, "a name without value", "a/b; x; c=1", "c", "1" },
+	{ PARAM, "a quoted pair in a comment", "a/b (\\); c=2); c=1", "c", "1" },
+	{ PARAM, "a quoted pair at the end", "a/b; c=\"a\\\"b", "c", "a\"b" },
+	{ PARAM, "a section that is no number", "a/b; c*x=2; c*0=1", "c", "1" },
+	{ PARAM, "a section too far", "a/b; c*1000=2; c*0=1", "c", "1" },
+	{ PARAM, "a fold in quotes", "a/b; c=\"1\r\n 2\"", "c", "1 2" },
+	{ BODY, "meta closed", HEAD "<meta x><p charset=koi8-r>\xc3\xa4", 0, "<meta x><p charset=koi8-r>\xc3\xa4" },
+	{ BODY, "UTF-16 cannot be meant", HEAD "<meta charset='utf-16'>\xc3\xa4", 0, "<meta charset='utf-16'>\xc3\xa4" },
+	{ BODY, "quoted-printable, long", "Content-Transfer-Encoding: quoted-printable\n\nabcdefghijklmnopqrstuvwxyz=3D0 ",
+	  0, "abcdefghijklmnopqrstuvwxyz=0" },
 	{ BODY, "base64 in quotes", "Content-Transfer-Encoding: \"base64\"\n\nYWI=", 0, "ab" },
 	{ BODY, "quoted-printable in quotes", "Content-Transfer-Encoding: \"Quoted-Printable\"\n\n=41", 0, "A" },
 	{ BODY, "an attachment in quotes", "Content-Type: multipart/mixed; boundary=b\n\n--b\n"
@@ -536,32 +552,65 @@ check_utf16(void)
 	check(SUBJECT, "NUL in a field", (struct mime_span){ nul, sizeof(nul) - 1 }, 0, "ab");
 }
 
-/* A multibyte text much longer than the pieces it is decoded in, at every offset to them. */
+/* A text much longer than the pieces it is decoded in, at every offset to them. */
 static void
 check_pieces(void)
 {
-	static const char head[] = "Content-Type: text/plain; charset=%s\r\nContent-Transfer-Encoding: "
-	    "quoted-printable\r\n\r\n";
+	static const struct { const char *charset, *encoding, *in, *between, *text; } ways[] = {
+		{ "utf-8", "quoted-printable", "=E4=BD=A0", "=\r\n", "\xe4\xbd\xa0" },
+		{ "gb18030", "quoted-printable", "=C4=E3", "=\r\n", "\xe4\xbd\xa0" },
+		{ "utf-8", "8bit", "\xe4\xbd\xa0", "", "\xe4\xbd\xa0" }, { "big5", "8bit", "\xa7\x41", "", "\xe4\xbd\xa0" },
+		{ "utf-8", "quoted-printable", "abc", "", "abc" }, { "koi8-r", "base64", "wcHB", "\r\n", "\xd0\xb0\xd0\xb0\xd0\xb0" },
+		{ "iso-2022-jp", "7bit", "\033$B$\"\033(B", "", "\xe3\x81\x82" }, { "utf-7", "7bit", "+T2A-", "", "\xe4\xbd\xa0" },
+		{ "utf-7", "7bit", "1+1=2", "", "1+1=2" }, { "iso-8859-1", "8bit", "\xe4", "", "\xc3\xa4" },
+		{ "euc-jp", "8bit", "\xa9\xa1\xa4\xa2", "", "\xef\xbf\xbd\xe3\x81\x82" }
+	};
 	static char msg[200000], want[100000], got[100000];
 	static struct mime_body found;
-	size_t n, w, i, shift;
-	int good = 1, k;
+	size_t n, w, i, k, shift;
 
-	for (k = 0; k < 2; k++)
-		for (shift = 0; shift < 8; shift++) {
-			n = (size_t)sprintf(msg, head, k ? "gb18030" : "utf-8");
-			for (i = w = 0; i < shift; i++)
-				msg[n++] = want[w++] = 'x';
-			for (i = 0; i < 3000; i++) {
-				n += (size_t)sprintf(msg + n, i % 9 ? "%s" : "%s=\r\n", k ? "=C4=E3" :
-				    "=E4=BD=A0");
-				memcpy(want + w, "\xe4\xbd\xa0", 3);
-				w += 3;
+	for (k = 0; k < sizeof(ways) / sizeof(*ways); k++) {
+		int good = 1;
+
+		for (shift = 0; shift < 8; shift += strcmp(ways[k].encoding, "base64") == 0 ? 4 : 1) {
+			n = (size_t)sprintf(msg, "Content-Type: text/plain; charset=%s\r\n"
+			    "Content-Transfer-Encoding: %s\r\n\r\n", ways[k].charset, ways[k].encoding);
+			w = (size_t)sprintf(want, "%.*s", (int)(strcmp(ways[k].encoding, "base64") ? shift : shift / 4 * 3),
+			    "xxxxxxxx");
+			n += (size_t)sprintf(msg + n, "%.*s", (int)shift, w == shift ? "xxxxxxxx" : "eHh4eHh4");
+			for (i = 0; i < 6000; i++) {
+				n += (size_t)sprintf(msg + n, "%s%s", ways[k].in, i % 9 ? "" : ways[k].between);
+				w += (size_t)sprintf(want + w, "%s", ways[k].text);
 			}
 			mime_body(msg, n, &found);
 			good &= mime_body_text(&found, got, sizeof(got)) == w && memcmp(got, want, w) == 0;
 		}
-	report(good, "characters across pieces", "3000 characters", "something else", "the same");
+		report(good, "characters across pieces", ways[k].charset, "something else", "the same");
+	}
+}
+
+/* A value, a line and a field longer than is looked at. */
+static void
+check_long(void)
+{
+	static char in[80000], got[200];
+	struct mime_span s = { in, 0 }, name, value;
+
+	s.len = (size_t)sprintf(in, "a/b; x=%070000d; c=1", 0);
+	report(mime_param(s, "c", got, sizeof(got)) == 0, "a parameter past PARAM_MAX", "70,000 digits", got, "");
+	s = (struct mime_span){ in, 0 };
+	s.len = (size_t)sprintf(in, "A: %0996d\r\nB: 2\r\n", 0);
+	mime_next_field(&s, &name, &value);
+	report(mime_next_field(&s, &name, &value) == 1 && mime_is(name, "B"), "CR as the 1000th octet", in, "no field B",
+	    "B");
+	s = (struct mime_span){ in, 0 };
+	s.len = (size_t)sprintf(in, "A: %02000d\r\nB: 2\r\n", 0);
+	mime_next_field(&s, &name, &value);
+	report(mime_next_field(&s, &name, &value) == 1 && mime_is(name, "B"), "a line of 2000", in, "no field B", "B");
+	sprintf(in, "%01500d@oak.example", 0);
+	s = span(in);
+	report(mime_address(&s, got, sizeof(got)) == 1 && strlen(got) == sizeof(got) - 1, "an address of 1500", in, got,
+	    "the first of it");
 }
 
 /* Nesting deeper than is taken apart is opaque, and takes no longer for it. */
@@ -687,6 +736,7 @@ main(void)
 			check(cases[i].how, cases[i].what, span(cases[i].in), cases[i].arg, cases[i].want);
 	check_utf16();
 	check_pieces();
+	check_long();
 	check_depth();
 	check_iconv();
 	check_limits();
