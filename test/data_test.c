@@ -79,7 +79,7 @@ spec(const char *p, size_t n, char *message, size_t *len)
 
 /* One string in one split; bit i of splits: a read ends behind octet i. */
 static void
-run(struct session *s, const char *p, size_t n, unsigned splits, size_t end, const char *message,
+try(struct session *s, const char *p, size_t n, unsigned splits, size_t end, const char *message,
     size_t len)
 {
 	size_t i, from, got = 0, used = 0;
@@ -113,9 +113,9 @@ begin(struct session *s)
 {
 	if (s->tx.rcpts > 0)
 		return;
-	buf_free(&s->out);
+	let_go(&s->out);
 	s->tx.from = strdup("a@b.example");
-	buf_add(&s->tx.rcpt, "b@other.example", 16);
+	hold(&s->tx.rcpt, "b@other.example", 16);
 	s->tx.rcpts = 1;
 }
 
@@ -140,12 +140,12 @@ every_string(void)
 			end = spec(text, n, message, &len);
 			for (splits = 0; splits < 1u << (n - 1); splits++) {
 				begin(&s);
-				run(&s, text, n, splits, end, message, len);
+				try(&s, text, n, splits, end, message, len);
 			}
 		}
 	log_flush();
 	transaction_reset(&s);
-	buf_free(&s.out);
+	let_go(&s.out);
 	sessions[FIRST] = NULL;
 	clients[0].open = 0;
 }

@@ -340,12 +340,18 @@ tls_load(const char *certfile, const char *keyfile, char *why, size_t cap)
 	return 0;
 }
 
-int tls_ready(const struct tls *t) { return t->done == 1; }
+void tls_end(struct tls *t) { (void)t; }
 void tls_use(void) { }
 
 /* ---- the loop ---- */
 
 static size_t	held_by_departed(void);
+
+static size_t
+holds(const struct session *s)
+{
+	return s->in.cap + s->out.cap + s->tx.rcpt.cap + s->tx.mail.cap + s->tx.columns.cap;
+}
 
 /* What must hold whenever the loop goes to sleep. */
 static void
@@ -359,12 +365,13 @@ check_sessions(const struct timespec *ts)
 
 		if (s == NULL)
 			continue;
-		sum += s->tx.mail.cap + s->tx.columns.cap;
+		sum += holds(s);
 		check(ts != NULL, "the loop wakes up for timeouts");
 		check(s->state == STORING || FD_ISSET(fd, &readers) || FD_ISSET(fd, &writers) || works,
 		    "no session waits for nothing");
 		check(s->state == STORING || s->state == PROXY || s->out.len > 0 || works ||
-		    s->in.len == 0 || memchr(s->in.ptr, '\n', s->in.len) == NULL, "no command waits for nothing");
+		    s->in.len == s->in_at || memchr(s->in.ptr + s->in_at, '\n', s->in.len - s->in_at) ==
+		    NULL || FD_ISSET(fd, &writers), "no command waits for nothing");
 		check(s->tls == NULL || s->tls->read > 0 || (s->in.len == 0 &&
 		    (s->state == NEW || s->state == CLOSING)), "nothing is left of before the handshake");
 	}
@@ -441,7 +448,7 @@ held_by_departed(void)
 			continue;
 		s = (void *)((char *)stub.queue[i] - offsetof(struct session, mail));
 		if (s->fd == -1)
-			sum += s->tx.mail.cap + s->tx.columns.cap;
+			sum += holds(s);
 	}
 	return sum;
 }
