@@ -2427,7 +2427,7 @@ config_wrong(int i, struct mime_span item)
 		good &= (unsigned char)*p >= ' ' && *p != 127;
 	switch (settings[i].kind) {
 	case DOMAINS:
-		good = strcmp(text, "*") == 0 || is_domain(text + 2 * (strncmp(text, "*.", 2) == 0));
+		good = strcmp(text, "*") == 0 || is_domain(strncmp(text, "*.", 2) == 0 ? text + 2 : text);
 		form = "a domain: write example.org, *.example.org for its subdomains, * for all";
 		break;
 	case DOMAIN:
@@ -2727,7 +2727,8 @@ listen_error(const char *name, const char *service, char *why, size_t cap)
 		    "needs a restart", name, own);
 	else
 		snprintf(why, cap, "cannot listen on %s: %s%s", name, strerror(error),
-		    error == EACCES ? " (ports below 1024 need root)" : error == EADDRINUSE ?
+		    error == EACCES ? " (ports below 1024 need root)" : error == EADDRNOTAVAIL ?
+		    " (GSMTP_LISTEN: no address of this machine)" : error == EADDRINUSE ?
 		    " (another server has this port; -p takes another)" : "");
 }
 

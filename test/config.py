@@ -299,6 +299,49 @@ def t_is_the_truth(db):
         same(text + "says the same", len({t[1].splitlines()[-1] for t in told}), 1)
 
 
+@test
+def hup_takes_no_mistake(db):
+    server = Server(db)
+    for name, value, words in (
+            ("GM_ALLOWED_HOSTS", "a.org b.org", "a.org b.org"), ("GSMTP_LISTEN", "::1:2525", "::1:2525"),
+            ("GSMTP_LISTEN", "192.0.2.1:25", "no address of this machine"),
+            ("GSMTP_MAX_SIZE", "10M", "whole number"), ("GSMTP_USER", "no-such-user", "no such user"),
+            ("MYSQL_HOST", "localhost:33o6", "33o6"), ("GSMTP_TLS_KEY", "/key", "GSMTP_TLS_CERT"),
+            ("GM_MAIL_TABLE", "none", "none"), ("GSMTP_NONE", "1", "GSMTP_NONE")):
+        old = server.config.copy()
+        server.config[name] = value
+        server.write()
+        before = server.log().count("reload-error")
+        server.hup()
+        ok("%s=%s: logged" % (name, value), wait(lambda: server.log().count("reload-error") > before), server.log())
+        line = [l for l in server.log().splitlines() if "reload-error" in l][-1]
+        ok("%s=%s: why, and that the old ones stay" % (name, value), words in line and "stays" in line, line)
+        c = session(server.port, "MAIL FROM:<>")
+        same("%s=%s: the old ones do" % (name, value), c.codes("RCPT TO:<a@test.example>",
+                                                           "RCPT TO:<a@a.org>"), [250, 550])
+        c.close()
+        server.config = old
+    server.stop()
+
+
+@test
+def documented(db):
+    """Every setting, with its default, in the README and the man page; no setting that is none."""
+    write("GM_ALLOWED_HOSTS=a.org\n")
+    names = re.findall("(?m)^([A-Z_]+)=", run("-t", "-c", FILE)[1])
+    ok("-t prints them", len(names) == 25, names)
+    for name in "README", "smtpd.8", "etc/smtpd.conf":
+        where = os.path.join(ROOT, name)
+        if name == "etc/smtpd.conf" and not os.path.exists(where):
+            continue
+        with open(where) as f:
+            text = f.read()
+        same(name + ": settings left out", [n for n in names if n not in text], [])
+        there = set(re.findall(r"\b(?:GSMTP|GM|MYSQL)_[A-Z_]*[A-Z]\b", text))
+        same(name + ": no setting", sorted(there - set(names) - {
+            "MYSQL_CFLAGS", "MYSQL_LIBS", "GSMTP_VERIFY_USERS", "GM_", "MYSQL_PASSWORD", "MYSQL_ROOT_PASSWORD"}), [])
+
+
 def elsewhere(etc, *argv, host=None, **more):
     """smtpd in a mount and UTS namespace of its own: another /etc/smtpd.conf, another host name."""
     code = "mount --bind '%s' /etc && " % etc if etc else ""
