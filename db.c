@@ -1,17 +1,36 @@
 /*
  * db.c - the only file that knows MySQL
  *
- * Mails wait in a queue. While one INSERT is at the server the queue grows, so
- * the slower the commits the more mails share one. InnoDB makes a statement
- * atomic, so nothing here ever says BEGIN.
+ * struct db is the queue of mails that wait, with what is known of the servers;
+ * struct conn is one connection, with at most one statement in flight. A
+ * connection that is free takes what has collected, as one INSERT. While a
+ * statement is young the mails that come collect for the next, so that they share
+ * its commit; once it is older another connection takes them, so that nobody waits
+ * for a commit and its own. Connections are opened when mails need them, and
+ * closed when they have had nothing to do for a minute.
+ *
+ * The states of a connection, what can be known in each, and what ends it:
+ *
+ *   CLOSED      Nothing. conn_open() ends it.
+ *   CONNECTING  The server may be there. Its answer, or CONNECT_TIME.
+ *   SETTING     It let us in. Its answer: the session is as set_up() wants it.
+ *   ASKING      As before. The answer is max_allowed_packet.
+ *   IDLE        All that was sent is answered, no mail is here. A mail, IDLE_TIME, or
+ *               the server, which may hang up: that is no trouble.
+ *   PREPARING   Mails are here, nothing of them is at the server.
+ *   LARGE       A mail is being sent in pieces, within a transaction: nothing of it
+ *               is stored before COMMIT, whatever happens.
+ *   STORING     An INSERT, or that COMMIT. An OK outside a transaction: its rows are
+ *               stored. An error of the server: they are not. Until then, and when
+ *               the connection ends without either, nobody knows: DB_LOST, for a
+ *               duplicate beats a loss (RFC 5321 6.1).
+ *
+ * PREPARING and LARGE end after HUNG_TIME without an answer, or at their mails' deadline;
+ * the mails go back to the queue. STORING ends when both are over.
  *
  * Rows travel as parameters of prepared statements, one for each number of rows:
  * the server then neither parses nor unescapes them, which is half of what text
- * costs it. Text is for where that is not to be had, and for large mails.
- *
- * Whatever goes wrong, a mail is DB_STORED only after the server said so on the
- * connection that sent it. In every other case somebody tries again, and a
- * duplicate beats a loss (RFC 5321 6.1).
+ * costs it. Text statements are the fallback, and carry large mails in pieces.
  *
  * To read: the queue, statements, the client libraries, connecting, sending,
  * answers, db_run(), the check at start.
@@ -34,20 +53,26 @@
 #include "db.h"
 
 #define BATCH_ROWS 32			/* rows of a statement: more would not be cheaper */
-#define BATCH_BYTES ((size_t)1 << 20)	/* octets of it, where it has more than one mail */
+#define BATCH_BYTES ((size_t)1 << 20)	/* octets of it */
+#define LARGE_ROWS 200			/* rows of a statement that makes them from variables, */
+#define LARGE_BYTES ((size_t)8 << 20)	/* and octets: none shall take long */
+#define PIECE ((size_t)1 << 19)		/* octets of a large mail sent at once, before escaping */
 #define PACKET_MIN ((size_t)1 << 20)	/* least max_allowed_packet, taken for granted */
-#define PACKET_MAX ((size_t)8 << 20)	/* largest piece of a mail sent in pieces, escaped */
 #define SLACK 1024			/* octets of a statement besides its rows, at most */
 #define ROW_SLACK 128			/* octets of a row besides its columns, at most */
-#define CONNECT_MS 5000			/* one host, until it may be written to */
-#define FLIGHT_MS 10000			/* a statement's own time, however late its mails */
-#define STEADY_MS 10000			/* a connection this old was a good one */
-#define DB_READ 1
-#define DB_WRITE 2
-#define BACKOFF_MS 100			/* doubled for each round of all hosts, up to */
-#define BACKOFF_MAX 3000
-#define AGAIN_MS 200
-#define NEWS_MS 60000			/* the same trouble is told once a minute */
+#define CONNS 8				/* connections, */
+#define SHARERS 4			/* of which so many share the work while none hangs */
+
+/* Times are in microseconds. */
+#define MS 1000LL
+#define SHARE_TIME (1 * MS)		/* a statement younger than this collects for the next one */
+#define HUNG_TIME (10000 * MS)		/* a statement older than this hangs */
+#define CONNECT_TIME (5000 * MS)	/* one host, until it may be written to */
+#define IDLE_TIME (60000 * MS)
+#define FRESH_TIME (5000 * MS)		/* what the server said lately is believed */
+#define BACKOFF (100 * MS)		/* doubled for each round of all hosts, up to */
+#define BACKOFF_MAX (1000 * MS)
+#define NEWS_TIME (60000 * MS)		/* the same trouble is told once a minute */
 
 /* The columns' widths in schema.sql. */
 #define ADDRESS_CHARS 320
@@ -67,22 +92,16 @@
 #define PARAMS 10		/* columns that are written, but spam_score */
 #define HASH 7			/* which of them is hash: spam_score comes before it */
 
-enum state {
-	AWAY,			/* until retry_at */
-	CONNECTING,
-	SETTING,		/* the session's variables */
-	ASKING,			/* for max_allowed_packet */
-	READING,		/* the answer to that */
-	IDLE,
-	PREPARING,		/* the statement for `rows` rows */
-	STORING,		/* the first `sent` mails, or a piece of the first */
-	CLEARING		/* the variables that held a large mail */
-};
+enum state { CLOSED, CONNECTING, SETTING, ASKING, IDLE, PREPARING, LARGE, STORING };
 
-/* What of a large mail is sent next: see text_large(). */
-enum part { P_MAIL, P_BODY, P_INSERT, P_NONE };
+/* What of a large mail is sent next. */
+enum part { P_NONE, P_BEGIN, P_MAIL, P_BODY, P_ROWS, P_CLEAR, P_COMMIT };
 
 enum call { NONE, CONNECT, QUERY, RESULT, PREPARE, EXECUTE };
+
+/* What is ready, or waited for. */
+#define DB_READ 1
+#define DB_WRITE 2
 
 struct host {
 	char text[80];		/* as the log calls it */
@@ -90,6 +109,38 @@ struct host {
 	unsigned port;
 	unsigned error;		/* last told of it, and when */
 	long long error_at;
+	int hopeless;		/* until an operator mends it */
+};
+
+struct queue { struct db_mail *first, **end; };
+
+struct conn {
+	struct db *db;
+	struct host *host;
+	enum state state;
+	long long since, until;	/* when its state began, or its statement; when it ends of itself */
+	long long up_at;	/* connected */
+	size_t packet;		/* max_allowed_packet */
+
+	MYSQL *my;
+	unsigned long id;	/* the session's: another one has other variables */
+	enum call call;
+	int begun, waits, failed;	/* begun: waits is what for, MYSQL_WAIT_* */
+	const char *sql;
+	size_t sql_len;
+	MYSQL_RES *result;
+
+	struct queue mails;	/* in its statement, */
+	size_t sent, rows, size;	/* so many; its rows, their octets */
+	size_t most;		/* mails of the next one: fewer while one to blame is searched for */
+	enum part part;		/* of a large mail: what is sent next, */
+	size_t from;		/* from which octet or row on */
+	char *text;		/* the statement, where it is text */
+	size_t text_cap;
+
+	int plain;		/* statements are not prepared here */
+	MYSQL_STMT *stmt[BATCH_ROWS + 1], *used;	/* used: by the call under way, or NULL */
+	MYSQL_BIND bind[BATCH_ROWS * PARAMS];
 };
 
 struct db {
@@ -97,108 +148,95 @@ struct db {
 	char *hosts, *insert;	/* the list cut up; the words before VALUES */
 	size_t insert_len, table_len;
 	struct host *host;
-	size_t nhosts, at;	/* which one is next or in use */
-
-	enum state state;
-	long long now, retry_at, away_since, up_since, until, again_at;
-	unsigned attempts;	/* connects since it last went well */
-	int hopeless;		/* until an operator mends it */
+	size_t nhosts, at;	/* which one is next */
+	char set_up[320];
 	int may_wait;		/* db_check() has the time */
 
-	MYSQL *my;
-	unsigned long id;	/* the connection's: another one has other variables */
-	size_t packet;		/* max_allowed_packet, 0: never connected */
-	enum call call;
-	int begun, waits, failed;	/* begun: waits is what for, MYSQL_WAIT_* */
-	const char *sql;
-	size_t sql_len;
-	MYSQL_RES *result;
-	char setup[256];
+	long long now;
+	struct queue waiting, done;
+	struct conn *conn;	/* [nconns] */
+	size_t nconns;
 
-	struct db_mail *first, **end;	/* not yet answered, oldest first */
-	size_t mails;		/* how many */
-	size_t sent, rows, size;	/* in the statement at the server: mails, rows, octets */
-	size_t bad;		/* among the first `bad` mails at least one is refused */
-	enum part part;		/* of a large mail: what is sent next */
-	size_t at_octet;	/* ... from where on */
-	int clear;		/* its variables are still set */
-	char *text;		/* the statement, where it is text */
-	size_t text_cap;
+	/* Of the servers: */
+	size_t packet;		/* max_allowed_packet of who was asked last, 0: nobody yet; and when */
+	long long packet_at;
+	unsigned failures;	/* connections that failed since a mail was stored */
+	long long failing_since;	/* no connection is of use, 0: one was when last tried */
+	long long open_at;	/* not before then is the next one tried */
+	int hopeless;		/* all hosts are */
+	int trouble;		/* with storing, told of, so that its end is told too */
+	const struct host *was;	/* connected to, as last told */
 
-	int plain;		/* statements are not prepared here */
-	MYSQL_STMT *stmt[BATCH_ROWS + 1], *used;	/* used: by the call under way, or NULL */
-	MYSQL_BIND bind[BATCH_ROWS * PARAMS];
-	struct db_mail *done, **done_end;
 	unsigned long statements;
-
-	enum call trouble;	/* told of, so that its end is told too */
-	size_t was;		/* the host connected to before */
 	int news_new;
 	char news[512];
 };
 
 /*
- * What the server's errors mean. AGAIN and ELSEWHERE: nothing was stored, the
- * mails stay and are sent again. ROW: find the mail that is to blame. LATER,
- * MEND (by an operator) and all others: the mails are DB_LOST at once.
+ * What the server's errors mean: nothing was stored. DEFER: the mails are DB_LOST at
+ * once. ELSEWHERE: they go back to the queue, the connection is closed. SEARCH: a mail
+ * may be to blame and is searched for, DB_LOST when found; REFUSE: it is DB_REFUSED.
  */
-enum verdict { MEND, LATER, AGAIN, ELSEWHERE, ROW };
+enum verdict { DEFER, ELSEWHERE, SEARCH, REFUSE };
 
+/* In a hint %d is the database, %t the table, %a the account. */
 #define DISK "the server's disk or tablespace is full"
 #define LOGIN "check MYSQL_USER and MYSQL_PASS"
-#define GRANT "GRANT INSERT, SELECT ON MYSQL_DB.GM_MAIL_TABLE TO MYSQL_USER"
-#define SCHEMA "mariadb MYSQL_DB < schema.sql"
-#define USED_UP "ALTER TABLE ... MODIFY mail_id bigint unsigned NOT NULL AUTO_INCREMENT"
+#define GRANT "GRANT INSERT, SELECT ON %d.%t TO %a, or check MYSQL_DB and GM_MAIL_TABLE"
+#define SCHEMA "mariadb %d < schema.sql"
+#define USED_UP "ALTER TABLE %t MODIFY mail_id bigint unsigned NOT NULL AUTO_INCREMENT"
 
 static const struct known {
 	unsigned error;
 	enum verdict verdict;
-	const char *hint;
+	const char *hint;	/* an operator must mend it: how */
 } known[] = {
-	{ 1021, MEND, DISK }, { 1030, MEND, DISK }, { 1114, MEND, DISK },
-	{ 1044, MEND, GRANT }, { 1045, MEND, LOGIN }, { 1698, MEND, LOGIN },
-	{ 1130, MEND, "the server does not let this host in: " LOGIN },
-	{ 1049, MEND, "CREATE DATABASE, or check MYSQL_DB" },
-	{ 1046, MEND, "check MYSQL_DB" },
+	{ 1021, DEFER, DISK }, { 1030, DEFER, DISK }, { 1114, DEFER, DISK },
+	{ 1044, DEFER, GRANT }, { 1045, DEFER, LOGIN }, { 1698, DEFER, LOGIN },
+	{ 1130, DEFER, "the server does not let this host in: " LOGIN },
+	{ 1049, DEFER, "CREATE DATABASE %d, or check MYSQL_DB" },
+	{ 1046, DEFER, "check MYSQL_DB" },
 	/* Oracle's library, connecting without blocking, for 1044, 1045, 1049 and their like. */
-	{ 2000, MEND, "check MYSQL_USER, MYSQL_PASS, MYSQL_DB, the GRANT, the limits of the server" },
-	{ 1146, MEND, SCHEMA ", or check GM_MAIL_TABLE" },
-	{ 1142, MEND, GRANT }, { 1143, MEND, GRANT },
-	{ 1048, MEND, SCHEMA }, { 1054, MEND, SCHEMA }, { 1136, MEND, SCHEMA },
-	{ 1364, MEND, "give the column a DEFAULT: only the twelve of schema.sql are written" },
-	{ 167, MEND, USED_UP }, { 1467, MEND, USED_UP },
-	{ 1205, LATER, "" },	/* a lock, for as long as set_up() allows */
-	{ 1213, AGAIN, "" },	/* deadlock; Galera: a conflict with another node */
-	{ 1206, AGAIN, "" },	/* no memory for locks */
-	{ 1317, AGAIN, "" },	/* KILL QUERY */
-	{ 1412, AGAIN, "" },	/* the table was altered meanwhile */
-	{ 1637, AGAIN, "" },	/* too many transactions */
-	{ 1969, AGAIN, "" }, { 3024, AGAIN, "" },	/* the server's limit of time */
-	{ 3101, AGAIN, "" },	/* rolled back by Group Replication */
+	{ 2000, DEFER, "check MYSQL_USER, MYSQL_PASS, MYSQL_DB, the GRANT, the limits of the server" },
+	{ 2059, DEFER, "the client library lacks what the account's authentication plugin needs" },
+	{ 1146, DEFER, SCHEMA ", or check GM_MAIL_TABLE" },
+	{ 1142, DEFER, GRANT }, { 1143, DEFER, GRANT },
+	{ 1048, DEFER, SCHEMA }, { 1054, DEFER, SCHEMA }, { 1136, DEFER, SCHEMA },
+	{ 1364, DEFER, "give the column a DEFAULT: only the twelve of schema.sql are written" },
+	{ 167, DEFER, USED_UP }, { 1467, DEFER, USED_UP },
+	{ 1205, DEFER, "" },	/* a lock, for as long as set_up allows */
+	{ 1118, SEARCH, "a larger innodb_log_file_size, or ROW_FORMAT=DYNAMIC" },
+	{ 1213, ELSEWHERE, "" },	/* deadlock; Galera: a conflict with another node */
+	{ 1206, ELSEWHERE, "" },	/* no memory for locks */
+	{ 1317, ELSEWHERE, "" },	/* KILL QUERY */
+	{ 1412, ELSEWHERE, "" },	/* the table was altered meanwhile */
+	{ 1637, ELSEWHERE, "" },	/* too many transactions */
+	{ 1969, ELSEWHERE, "" }, { 3024, ELSEWHERE, "" },	/* the server's limit of time */
+	{ 3101, ELSEWHERE, "" },	/* rolled back by Group Replication */
 	{ 1040, ELSEWHERE, "" }, { 1203, ELSEWHERE, "" }, { 1226, ELSEWHERE, "" }, /* too many */
 	{ 1047, ELSEWHERE, "" },	/* a Galera node without a quorum */
 	{ 1053, ELSEWHERE, "" },	/* shutting down */
 	{ 1290, ELSEWHERE, "" }, { 1792, ELSEWHERE, "" }, { 1836, ELSEWHERE, "" }, /* read only */
 	{ 1927, ELSEWHERE, "" },	/* KILL CONNECTION */
-	{ 1243, ELSEWHERE, "" },	/* a proxy has forgotten what was prepared */
+	{ 1243, ELSEWHERE, "" }, { 1615, ELSEWHERE, "" },	/* what was prepared is of no use */
 	{ 3100, ELSEWHERE, "" },	/* Group Replication without its group */
 	{ 2006, ELSEWHERE, "" },	/* gone before the statement was sent whole */
-	{ 1644, ROW, "" }, { 3819, ROW, "" }, { 4025, ROW, "" },	/* SIGNAL, CHECK */
+	{ 1644, REFUSE, "" }, { 3819, REFUSE, "" }, { 4025, REFUSE, "" },	/* SIGNAL, CHECK */
 };
 
 static long long
-clock_ms(void)
+clock_us(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (long long)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 static const struct known *
 look_up(unsigned error)
 {
-	static const struct known none = { 0, MEND, "" };
+	static const struct known none = { 0, SEARCH, "" };
 	size_t i;
 
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
@@ -207,40 +245,108 @@ look_up(unsigned error)
 	return &none;
 }
 
-/* One line about the host in use. The server may quote a mail: nothing but plain ASCII. */
-static void
-say(const struct db *db, char *line, size_t cap, unsigned error, const char *text, const char *hint)
+static char *
+put(char *d, const char *s)
 {
-	char number[16] = "";
+	size_t n = strlen(s);
 
-	if (error != 0)
-		snprintf(number, sizeof(number), " %u", error);
-	snprintf(line, cap, "database %s:%s %s%s%s", db->host[db->at].text, number, text,
-	    *hint ? ": " : "", hint);
+	memcpy(d, s, n);
+	return d + n;
+}
+
+/* "'user'@'host'" as the server's text names it, without the quotes where SQL needs none. */
+static void
+account(const char *text, char *to, size_t cap)
+{
+	static const char bare[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.'@";
+	const char *p = strstr(text, "user '");
+	size_t n = p ? strcspn(p += 5, " ") : 0, i = 0;
+	int plain = n > 0 && strspn(p, bare) >= n;
+
+	for (; n > 0 && i + 1 < cap; n--, p++)
+		if (!plain || *p != '\'')
+			to[i++] = *p;
+	to[i] = '\0';
+	if (i == 0)
+		snprintf(to, cap, "MYSQL_USER");
+}
+
+/* "host: error text: hint". The server may quote a mail: nothing but plain ASCII. */
+static void
+say(const struct db *db, char *line, size_t cap, const struct host *h, unsigned error,
+    const char *text, const char *hint)
+{
+	char who[256];
+	size_t n;
+
+	account(text, who, sizeof(who));
+	n = (size_t)snprintf(line, cap, error ? "%s: %u %s" : "%s: %.0u%s", h->text, error, text);
+	if (*hint && n < cap)
+		n += (size_t)snprintf(line + n, cap - n, ": ");
+	for (; *hint && n + 1 < cap; hint++)
+		if (*hint == '%' && hint[1]) {
+			hint++;
+			n += (size_t)snprintf(line + n, cap - n, "%s", *hint == 't' ? db->conf.table :
+			    *hint == 'a' ? who : *db->conf.name ? db->conf.name : "MYSQL_DB");
+		} else {
+			line[n++] = *hint;
+			line[n] = '\0';
+		}
 	for (; *line; line++)
-		if ((unsigned char)*line < ' ' || (unsigned char)*line > '~')
+		if (*line < ' ' || *line > '~')
 			*line = '?';
 }
 
-/* The same for the log; an error once a minute for each host. */
-static void
-news(struct db *db, unsigned error, const char *text, const char *hint)
+#define EVENT "database "
+
+/* A line for the log; an error once a minute for each host. 1: it was told. */
+static int
+news(struct db *db, struct host *h, unsigned error, const char *text, const char *hint)
 {
-	struct host *h = &db->host[db->at];
 	unsigned kind = error >= 2000 && error < 3000 ? 2013 : error;	/* 2006 comes with it */
 
 	if (kind != 0) {
-		if (kind == h->error && db->now - h->error_at < NEWS_MS)
-			return;
+		if (kind == h->error && db->now - h->error_at < NEWS_TIME)
+			return 0;
 		h->error = kind;
 		h->error_at = db->now;
-		db->trouble = db->state < IDLE ? CONNECT : QUERY;
 	}
-	say(db, db->news, sizeof(db->news), error, text, hint);
+	say(db, put(db->news, EVENT), sizeof(db->news) - strlen(EVENT), h, error, text, hint);
 	db->news_new = 1;
+	return 1;
 }
 
 /* ---- the queue ---- */
+
+static void
+push(struct queue *q, struct db_mail *m)
+{
+	m->next = NULL;
+	*(q->first ? q->end : &q->first) = m;
+	q->end = &m->next;
+}
+
+static struct db_mail *
+pop(struct queue *q)
+{
+	struct db_mail *m = q->first;
+
+	if (m)
+		q->first = m->next;
+	return m;
+}
+
+/* The first n mails of a queue have their answer. */
+static void
+settle(struct db *db, struct queue *q, size_t n, enum db_status status)
+{
+	struct db_mail *m;
+
+	while (n-- > 0 && (m = pop(q)) != NULL) {
+		m->status = status;
+		push(&db->done, m);
+	}
+}
 
 /* The octets of the first n characters at most, and of n octets where bytes is set. */
 static size_t
@@ -281,11 +387,11 @@ db_add(struct db *db, struct db_mail *m)
 	struct tm tm;
 	size_t i;
 
-	db->now = clock_ms();
-	if (c->rows == 0 || db->hopeless || (db->state < IDLE &&
-	    db->now - db->away_since > db->conf.timeout * 1000LL))
+	db->now = clock_us();
+	if (c->rows == 0 || db->hopeless || (db->failing_since &&
+	    db->now - db->failing_since > db->conf.timeout * 1000 * MS))
 		return DB_LOST;
-	if (c->mail.len > db_max_mail(db))
+	if (db_too_big(db, c->mail.len + c->spare))
 		return DB_TOO_BIG;
 	if (gmtime_r(&c->date, &tm) == NULL || tm.tm_year < 70 || tm.tm_year > 8000 ||
 	    strftime(m->date, sizeof(m->date), "%Y-%m-%d %H:%M:%S", &tm) == 0)
@@ -302,53 +408,30 @@ db_add(struct db *db, struct db_mail *m)
 	}
 	m->size = wire_size(c);
 	m->status = DB_PENDING;
-	m->deadline = db->now + db->conf.timeout * 1000LL;
-	m->next = NULL;
-	*db->end = m;
-	db->end = &m->next;
-	db->mails++;
+	m->deadline = db->now + db->conf.timeout * 1000 * MS;
+	push(&db->waiting, m);
 	return DB_PENDING;
 }
 
-/* Some of a large mail is at the server. */
-static int
-is_begun(const struct db *db)
-{
-	return db->part != P_MAIL || db->at_octet > 0;
-}
-
+/* A connection's mails wait again, before all others: they are the oldest. */
 static void
-begin_anew(struct db *db)
+give_back(struct conn *c)
 {
-	db->part = P_MAIL;
-	db->at_octet = 0;
-}
+	struct queue *q = &c->db->waiting;
 
-/* The first n mails have their answer. */
-static void
-settle(struct db *db, size_t n, enum db_status status)
-{
-	struct db_mail *m;
-
-	db->bad = db->bad > n ? db->bad - n : 0;
-	db->mails -= n;
-	while (n-- > 0) {
-		m = db->first;
-		if ((db->first = m->next) == NULL)
-			db->end = &db->first;
-		m->next = NULL;
-		m->status = status;
-		*db->done_end = m;
-		db->done_end = &m->next;
-	}
-	db->clear |= is_begun(db);
-	begin_anew(db);
+	if (c->mails.first == NULL)
+		return;
+	*c->mails.end = q->first;
+	if (q->first == NULL)
+		q->end = c->mails.end;
+	q->first = c->mails.first;
+	c->mails.first = NULL;
 }
 
 /* ---- statements ---- */
 
 /*
- * n octets between quotes. set_up() makes them octets and no characters, so
+ * n octets between quotes. The session's set-up makes them octets and no characters, so
  * quote and backslash are all that need escaping. Eight at a time:
  * x - 0x01.. & ~x & 0x80.. is not 0 where an octet of x is.
  */
@@ -376,38 +459,42 @@ escape(char *d, const char *s, size_t n)
 }
 
 static char *
-put(char *d, const char *s)
-{
-	size_t n = strlen(s);
-
-	memcpy(d, s, n);
-	return d + n;
-}
-
-static char *
 put_text(char *d, const char *before, const struct db_text *t)
 {
 	return put(escape(put(d, before), t->ptr, t->len), "'");
 }
 
-/* Room for a statement of n octets. */
-static int
-text_reserve(struct db *db, size_t n)
+static void
+text_free(struct conn *c)
 {
-	if (db->text_cap >= n)
-		return 0;
-	free(db->text);
-	db->text = malloc(n);
-	db->text_cap = db->text ? n : 0;
-	return db->text ? 0 : -1;
+	free(c->text);
+	c->text = NULL;
+	c->text_cap = 0;
 }
 
-/* Too large for one statement, or for one row a recipient. */
+/* Room for a statement of n octets. */
 static int
-is_large(const struct db *db, const struct db_mail *m)
+text_reserve(struct conn *c, size_t n)
 {
-	return m->col.rows > BATCH_ROWS || (m->col.rows > 1 && m->size > BATCH_BYTES) ||
-	    m->size > db->packet / 2 - SLACK;
+	text_free(c);
+	c->text = malloc(n);
+	c->text_cap = c->text ? n : 0;
+	return c->text ? 0 : -1;
+}
+
+/* Octets of rows that a statement may have: if each is escaped they still fit. */
+static size_t
+limit(const struct conn *c)
+{
+	size_t n = c->packet / 2 - SLACK;
+
+	return n < BATCH_BYTES ? n : BATCH_BYTES;
+}
+
+static int
+is_large(const struct conn *c, const struct db_mail *m)
+{
+	return m->col.rows > BATCH_ROWS || m->size > limit(c);
 }
 
 /* The columns of a row in the order of COLUMNS, but spam_score. */
@@ -422,19 +509,19 @@ row_of(const struct db_mail *m, size_t row, struct db_text f[PARAMS])
 	f[6] = c->mail, f[HASH] = r->hash, f[8] = c->content_type, f[9] = r->recipient;
 }
 
-/* The rows of the first mails as text; its length, or 0 where there is no memory. */
+/* The rows of the mails sent as text; its length, or 0 where there is no memory. */
 static size_t
-text_rows(struct db *db, size_t mails)
+text_rows(struct conn *c)
 {
-	struct db_mail *m = db->first;
+	struct db_mail *m = c->mails.first;
 	struct db_text f[PARAMS];
-	size_t i, k;
+	size_t i, k, n;
 	char *d;
 
-	if (text_reserve(db, 2 * db->size + SLACK) == -1)
+	if (text_reserve(c, 2 * c->size + SLACK) == -1)
 		return 0;
-	d = put(db->text, db->insert);
-	for (; mails > 0; mails--, m = m->next)
+	d = put(c->text, c->db->insert);
+	for (n = c->sent; n > 0; n--, m = m->next)
 		for (i = 0; i < m->col.rows; i++) {
 			row_of(m, i, f);
 			*d++ = '(';
@@ -442,169 +529,215 @@ text_rows(struct db *db, size_t mails)
 				d = put_text(d, k == HASH ? ",0,'" : k ? ",'" : "'", &f[k]);
 			d = put(d, "),");
 		}
-	return (size_t)(d - db->text) - 1;
+	return (size_t)(d - c->text) - 1;
+}
+
+/* The next part of a large mail, from its beginning. */
+static void
+next_part(struct conn *c)
+{
+	c->part++;
+	c->from = 0;
+}
+
+static size_t
+text_words(struct conn *c, const char *words)
+{
+	if (text_reserve(c, SLACK) == -1)
+		return 0;
+	next_part(c);
+	return (size_t)(put(c->text, words) - c->text);
 }
 
 /* "SET @m='...'" or "SET @m=CONCAT(@m,'...')" for the next octets of a large mail. */
 static size_t
-text_piece(struct db *db, const struct db_text *t, const char *set, const char *append)
+text_piece(struct conn *c, const struct db_text *t, const char *set, const char *append)
 {
-	size_t packet = db->packet < PACKET_MAX ? db->packet : PACKET_MAX, n = packet / 2 - SLACK;
+	size_t n = c->packet / 2 - SLACK;
 	char *d;
 
-	if (n > t->len - db->at_octet)
-		n = t->len - db->at_octet;
-	if (text_reserve(db, 2 * n + SLACK) == -1)
+	if (n > PIECE)
+		n = PIECE;
+	if (n > t->len - c->from)
+		n = t->len - c->from;
+	if (text_reserve(c, 2 * n + SLACK) == -1)
 		return 0;
-	d = escape(put(db->text, db->at_octet ? append : set), t->ptr + db->at_octet, n);
-	d = put(d, db->at_octet ? "')" : "'");
-	if ((db->at_octet += n) == t->len) {
-		db->part++;
-		db->at_octet = 0;
+	d = escape(put(c->text, c->from ? append : set), t->ptr + c->from, n);
+	d = put(d, c->from ? "')" : "'");
+	if ((c->from += n) == t->len)
+		next_part(c);
+	return (size_t)(d - c->text);
+}
+
+/*
+ * "INSERT ... SELECT" of the next rows of a large mail. Where a variable is not what
+ * was sent no row is stored, which the count of rows then tells.
+ */
+static size_t
+text_large_rows(struct conn *c)
+{
+	const struct db_mail *m = c->mails.first;
+	const struct db_columns *col = &m->col;
+	const struct db_row *r = &col->row[c->from];
+	struct db_text date = { m->date, strlen(m->date) };
+	size_t n = SLACK + c->db->insert_len, one, most;
+	char *d;
+
+	n += 2 * (col->from.len + col->subject.len + col->charset.len + col->content_type.len);
+	most = 1 + LARGE_BYTES / (col->mail.len + col->body.len + LARGE_BYTES / LARGE_ROWS);
+	for (c->rows = 0; c->rows < most && c->from + c->rows < col->rows; c->rows++, r++) {
+		one = 2 * (r->to.len + r->hash.len + r->recipient.len) + ROW_SLACK;
+		if (c->rows > 0 && n + one > limit(c))
+			break;
+		n += one;
 	}
-	return (size_t)(d - db->text);
+	if (text_reserve(c, n) == -1)
+		return 0;
+	n = c->db->insert_len - strlen(VALUES);
+	d = (char *)memcpy(c->text, c->db->insert, n) + n;
+	d = put_text(d, "SELECT '", &date);
+	d = put_text(d, ",'", &col->from);
+	d = put_text(d, ",v.t,'", &col->subject);
+	d = put_text(d, ",@b,'", &col->charset);
+	d = put_text(d, ",@m,0,v.h,'", &col->content_type);
+	d = put(d, ",v.r FROM (");
+	for (r -= c->rows, n = 0; n < c->rows; n++, r++) {
+		d = put_text(d, n ? " UNION ALL SELECT '" : "SELECT '", &r->to);
+		d = put_text(d, n ? ",'" : " t,'", &r->hash);
+		d = put_text(d, n ? ",'" : " h,'", &r->recipient);
+		d = put(d, n ? "" : " r");
+	}
+	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", col->mail.len, col->body.len);
+	if ((c->from += c->rows) == col->rows)
+		next_part(c);
+	return (size_t)(d - c->text);
 }
 
 /*
  * The next statement of a large mail: its octets travel once, in pieces, into
- * variables of the session, and one INSERT makes the rows from those. It alone
- * commits. Where a variable is not what was sent that INSERT finds no row to
- * store, which the count of rows then tells.
+ * variables of the session, from which INSERTs make the rows. Its length, 0: no memory.
  */
 static size_t
-text_large(struct db *db)
+text_large(struct conn *c)
 {
-	const struct db_columns *c = &db->first->col;
-	struct db_text date = { db->first->date, strlen(db->first->date) };
-	size_t i, n = 2 * SLACK + db->insert_len;
-	char *d;
+	const struct db_columns *col = &c->mails.first->col;
 
-	if (db->part == P_MAIL)
-		return text_piece(db, &c->mail, "SET @m='", "SET @m=CONCAT(@m,'");
-	if (db->part == P_BODY)
-		return text_piece(db, &c->body, "SET @b='", "SET @b=CONCAT(@b,'");
-	db->part = P_NONE;
-	n += 2 * (c->from.len + c->subject.len + c->charset.len + c->content_type.len);
-	for (i = 0; i < c->rows; i++)
-		n += 2 * (c->row[i].to.len + c->row[i].hash.len + c->row[i].recipient.len) + ROW_SLACK;
-	if (text_reserve(db, n) == -1)
-		return 0;
-	n = db->insert_len - strlen(VALUES);
-	d = (char *)memcpy(db->text, db->insert, n) + n;
-	d = put_text(d, "SELECT '", &date);
-	d = put_text(d, ",'", &c->from);
-	d = put_text(d, ",v.t,'", &c->subject);
-	d = put_text(d, ",@b,'", &c->charset);
-	d = put_text(d, ",@m,0,v.h,'", &c->content_type);
-	d = put(d, ",v.r FROM (");
-	for (i = 0; i < c->rows; i++) {
-		d = put_text(d, i ? " UNION ALL SELECT '" : "SELECT '", &c->row[i].to);
-		d = put_text(d, i ? ",'" : " t,'", &c->row[i].hash);
-		d = put_text(d, i ? ",'" : " h,'", &c->row[i].recipient);
-		d = put(d, i ? "" : " r");
+	c->rows = 0;
+	switch (c->part) {
+	case P_BEGIN:
+		return text_words(c, "START TRANSACTION");
+	case P_MAIL:
+		return text_piece(c, &col->mail, "SET @m='", "SET @m=CONCAT(@m,'");
+	case P_BODY:
+		return text_piece(c, &col->body, "SET @b='", "SET @b=CONCAT(@b,'");
+	case P_ROWS:
+		return text_large_rows(c);
+	case P_CLEAR:
+		return text_words(c, "SET @m=NULL,@b=NULL");
+	default:
+		c->state = STORING;
+		return text_words(c, "COMMIT");
 	}
-	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", c->mail.len, c->body.len);
-	return (size_t)(d - db->text);
 }
 
 /* ---- the client libraries: one call under way, never one that waits ---- */
 
 static int
-descriptor(const struct db *db)
+descriptor(const struct conn *c)
 {
 	/* After an error the number may be another descriptor's: none is believed then. */
-	if (db->my == NULL || db->failed)
+	if (c->my == NULL || c->failed)
 		return -1;
 #ifdef MARIADB_PACKAGE_VERSION_ID
-	return mysql_get_socket(db->my);
+	return mysql_get_socket(c->my);
 #else
-	return db->my->net.vio ? db->my->net.fd : -1;
+	return c->my->net.vio ? c->my->net.fd : -1;
 #endif
 }
 
 static void
-call(struct db *db, enum call what)
+call(struct conn *c, enum call what)
 {
-	if (what == QUERY && db->result) {
-		mysql_free_result(db->result);
-		db->result = NULL;
+	if (what == QUERY && c->result) {
+		mysql_free_result(c->result);
+		c->result = NULL;
 	}
-	db->call = what;
-	db->begun = db->failed = 0;
+	c->call = what;
+	c->begun = c->failed = 0;
 	if (what != PREPARE && what != EXECUTE)
-		db->used = NULL;
+		c->used = NULL;
 }
 
 static void
-query(struct db *db, const char *sql, size_t len)
+query(struct conn *c, const char *sql, size_t len)
 {
-	db->sql = sql;
-	db->sql_len = len;
-	call(db, QUERY);
+	c->sql = sql;
+	c->sql_len = len;
+	call(c, QUERY);
 }
 
 /* The error of the call that failed. */
 static unsigned
-error_of(const struct db *db)
+error_of(const struct conn *c)
 {
-	return db->used ? mysql_stmt_errno(db->used) : mysql_errno(db->my);
+	return c->used ? mysql_stmt_errno(c->used) : mysql_errno(c->my);
 }
 
 #ifdef MARIADB_PACKAGE_VERSION_ID
 /* Goes on with the call; ready: DB_*, or -1 to end it. 1: it is over, see failed; 0: it waits. */
 static int
-step(struct db *db, int ready)
+step(struct conn *c, int ready)
 {
-	const struct db_config *c = &db->conf;
-	const struct host *h = &db->host[db->at];
-	MYSQL *my = db->my, *connected = NULL;
-	int first = !db->begun, error = 0;
+	const struct db_config *conf = &c->db->conf;
+	const struct host *h = c->host;
+	MYSQL *my = c->my, *connected = NULL;
+	int first = !c->begun, error = 0;
 
-	if (ready == 0 && db->begun)
+	if (ready == 0 && c->begun)
 		return 0;
 	ready = ready == -1 ? MYSQL_WAIT_TIMEOUT : (ready & DB_READ ? MYSQL_WAIT_READ : 0) |
 	    (ready & DB_WRITE ? MYSQL_WAIT_WRITE : 0);
-	db->begun = 1;
-	switch (db->call) {
+	c->begun = 1;
+	switch (c->call) {
 	case CONNECT:
-		db->waits = first ? mysql_real_connect_start(&connected, my, h->name,
-		    *c->user ? c->user : NULL, *c->pass ? c->pass : NULL,
-		    *c->name ? c->name : NULL, h->port, h->socket, 0) :
+		c->waits = first ? mysql_real_connect_start(&connected, my, h->name,
+		    *conf->user ? conf->user : NULL, *conf->pass ? conf->pass : NULL,
+		    *conf->name ? conf->name : NULL, h->port, h->socket, 0) :
 		    mysql_real_connect_cont(&connected, my, ready);
 		error = connected == NULL;
 		break;
 	case QUERY:
-		db->waits = first ? mysql_real_query_start(&error, my, db->sql, db->sql_len) :
+		c->waits = first ? mysql_real_query_start(&error, my, c->sql, c->sql_len) :
 		    mysql_real_query_cont(&error, my, ready);
 		break;
 	case RESULT:
-		db->waits = first ? mysql_store_result_start(&db->result, my) :
-		    mysql_store_result_cont(&db->result, my, ready);
-		error = db->waits == 0 && db->result == NULL;
+		c->waits = first ? mysql_store_result_start(&c->result, my) :
+		    mysql_store_result_cont(&c->result, my, ready);
+		error = c->waits == 0 && c->result == NULL;
 		break;
 	case PREPARE:
-		db->waits = first ? mysql_stmt_prepare_start(&error, db->used, db->sql, db->sql_len) :
-		    mysql_stmt_prepare_cont(&error, db->used, ready);
+		c->waits = first ? mysql_stmt_prepare_start(&error, c->used, c->sql, c->sql_len) :
+		    mysql_stmt_prepare_cont(&error, c->used, ready);
 		break;
 	case EXECUTE:
-		db->waits = first ? mysql_stmt_execute_start(&error, db->used) :
-		    mysql_stmt_execute_cont(&error, db->used, ready);
+		c->waits = first ? mysql_stmt_execute_start(&error, c->used) :
+		    mysql_stmt_execute_cont(&error, c->used, ready);
 		break;
 	case NONE:
 		return 1;
 	}
-	if (db->waits)
+	if (c->waits)
 		return 0;
-	db->call = NONE;
-	db->failed = error;
+	c->call = NONE;
+	c->failed = error;
 	return 1;
 }
 
 static int
-wants(const struct db *db)
+wants(const struct conn *c)
 {
-	return (db->waits & MYSQL_WAIT_READ ? DB_READ : 0) |
-	    (db->waits & MYSQL_WAIT_WRITE ? DB_WRITE : 0);
+	return (c->waits & MYSQL_WAIT_READ ? DB_READ : 0) |
+	    (c->waits & MYSQL_WAIT_WRITE ? DB_WRITE : 0);
 }
 
 #define POLL_MS -1
@@ -616,51 +749,52 @@ wants(const struct db *db)
  * answer. What that misses a timer finds.
  */
 static int
-step(struct db *db, int ready)
+step(struct conn *c, int ready)
 {
-	const struct host *h = &db->host[db->at];
-	const char *user = *db->conf.user ? db->conf.user : NULL;
-	const char *pass = *db->conf.pass ? db->conf.pass : NULL;
-	const char *name = *db->conf.name ? db->conf.name : NULL;
+	const struct db_config *conf = &c->db->conf;
+	const struct host *h = c->host;
+	const char *user = *conf->user ? conf->user : NULL;
+	const char *pass = *conf->pass ? conf->pass : NULL;
+	const char *name = *conf->name ? conf->name : NULL;
 	enum net_async_status status = NET_ASYNC_COMPLETE;
 	struct pollfd p;
 
 	(void)ready;
-	db->begun = 1;
-	switch (db->call) {
+	c->begun = 1;
+	switch (c->call) {
 	case CONNECT:
 		/* Where it does not wait it often loses what a server said that refuses and hangs up. */
-		if (db->may_wait)
-			status = mysql_real_connect(db->my, h->name, user, pass, name, h->port, h->socket,
+		if (c->db->may_wait)
+			status = mysql_real_connect(c->my, h->name, user, pass, name, h->port, h->socket,
 			    0) ? NET_ASYNC_COMPLETE : NET_ASYNC_ERROR;
 		else
-			status = mysql_real_connect_nonblocking(db->my, h->name, user, pass, name, h->port,
+			status = mysql_real_connect_nonblocking(c->my, h->name, user, pass, name, h->port,
 			    h->socket, 0);
 		break;
 	case QUERY:
-		status = mysql_real_query_nonblocking(db->my, db->sql, db->sql_len);
+		status = mysql_real_query_nonblocking(c->my, c->sql, c->sql_len);
 		break;
 	case RESULT:
-		status = mysql_store_result_nonblocking(db->my, &db->result);
+		status = mysql_store_result_nonblocking(c->my, &c->result);
 		break;
 	default:
 		return 1;
 	}
 	if (status == NET_ASYNC_NOT_READY) {
-		p.fd = descriptor(db);
+		p.fd = descriptor(c);
 		p.events = POLLOUT;
-		db->waits = p.fd != -1 && poll(&p, 1, 0) == 1 ? DB_READ : DB_WRITE;
+		c->waits = p.fd != -1 && poll(&p, 1, 0) == 1 ? DB_READ : DB_WRITE;
 		return 0;
 	}
-	db->failed = status == NET_ASYNC_ERROR || (db->call == RESULT && db->result == NULL);
-	db->call = NONE;
+	c->failed = status == NET_ASYNC_ERROR || (c->call == RESULT && c->result == NULL);
+	c->call = NONE;
 	return 1;
 }
 
 static int
-wants(const struct db *db)
+wants(const struct conn *c)
 {
-	return db->waits;
+	return c->waits;
 }
 
 #define POLL_MS 20
@@ -668,492 +802,611 @@ wants(const struct db *db)
 #endif
 
 static void
-hang_up(struct db *db)
+hang_up(struct conn *c)
 {
 	size_t i;
 	int fd;
 
-	if (db->my == NULL)
+	c->state = CLOSED;
+	if (c->my == NULL)
 		return;
-	if (db->call != NONE && db->begun && (fd = descriptor(db)) != -1)
+	if (c->call != NONE && c->begun && (fd = descriptor(c)) != -1)
 		shutdown(fd, SHUT_RDWR);	/* so that closing has nothing to wait for */
 #ifdef MARIADB_PACKAGE_VERSION_ID
 	/* A call that is dropped half-way keeps what it holds, so it has to end. */
-	while (db->call != NONE && db->begun && !step(db, -1))
+	while (c->call != NONE && c->begun && !step(c, -1))
 		;
 #endif
-	mysql_close(db->my);
-	db->my = NULL;
+	mysql_close(c->my);
+	c->my = NULL;
 	for (i = 0; i <= BATCH_ROWS; i++)	/* after it, so that no statement is told */
-		if (db->stmt[i])
-			mysql_stmt_close(db->stmt[i]);
-	memset(db->stmt, 0, sizeof(db->stmt));
-	db->used = NULL;
-	db->call = NONE;
-	db->failed = 0;
-	if (db->result)
-		mysql_free_result(db->result);
-	db->result = NULL;
+		if (c->stmt[i])
+			mysql_stmt_close(c->stmt[i]);
+	memset(c->stmt, 0, sizeof(c->stmt));
+	c->used = NULL;
+	c->call = NONE;
+	c->failed = 0;
+	if (c->result)
+		mysql_free_result(c->result);
+	c->result = NULL;
+	text_free(c);
 }
 
 /* ---- connecting ---- */
 
-/* Back to AWAY, and on to the next host where this one is to blame. */
-static void
-lose(struct db *db, int next)
+/* Is another connection of use? */
+static int
+others_work(const struct conn *c)
 {
-	hang_up(db);
-	if (db->state >= IDLE && db->now - db->up_since > STEADY_MS)
-		db->attempts = 0;
-	if (db->attempts == 0)
-		db->away_since = db->now;
-	db->state = AWAY;
-	db->again_at = 0;
-	db->clear = 0;
-	begin_anew(db);
-	if (next)
-		db->at = (db->at + 1) % db->nhosts;
-	db->retry_at = db->now;
-	if (db->attempts > 0 && db->attempts % db->nhosts == 0) {
-		unsigned round = (unsigned)(db->attempts / db->nhosts) - 1;
+	const struct db *db = c->db;
+	size_t i;
 
-		db->retry_at += round < 5 ? BACKOFF_MS << round : BACKOFF_MAX;
-	}
+	for (i = 0; i < db->nconns; i++)
+		if (&db->conn[i] != c && db->conn[i].state >= IDLE &&
+		    (db->conn[i].state == IDLE || db->now - db->conn[i].since < HUNG_TIME))
+			return 1;
+	return 0;
 }
 
+/*
+ * The connection, or the attempt at one, has failed. The mails of its statement get the
+ * status; DB_PENDING: they wait again. The next connection is to the next host; after
+ * each round of all hosts some time is left.
+ */
 static void
-connect_next(struct db *db)
+lose(struct conn *c, enum db_status status)
 {
-	unsigned off = 0;
+	struct db *db = c->db;
+	unsigned round;
 
-	if ((db->my = mysql_init(NULL)) == NULL) {
-		db->retry_at = db->now + BACKOFF_MAX;
-		return;
+	if (status != DB_PENDING)
+		settle(db, &c->mails, c->sent, status);
+	give_back(c);
+	hang_up(c);
+	db->at = (size_t)(c->host - db->host + 1) % db->nhosts;
+	db->open_at = db->now;
+	if (++db->failures % db->nhosts == 0) {
+		round = (unsigned)(db->failures / db->nhosts) - 1;
+		db->open_at += round < 4 ? BACKOFF << round : BACKOFF_MAX;
 	}
-#ifdef MARIADB_PACKAGE_VERSION_ID
-	mysql_options(db->my, MYSQL_OPT_NONBLOCK, 0);
-#else
-	unsigned seconds = 2;	/* it waits where the server wants another authentication plugin */
-
-	mysql_options(db->my, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
-	mysql_options(db->my, MYSQL_OPT_READ_TIMEOUT, &seconds);
-	mysql_options(db->my, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
-#endif
-	mysql_options(db->my, MYSQL_READ_DEFAULT_GROUP, "smtpd");
-	mysql_options(db->my, MYSQL_SET_CHARSET_NAME, "utf8mb4");
-	mysql_options(db->my, MYSQL_OPT_LOCAL_INFILE, &off);
-	db->attempts++;
-	db->state = CONNECTING;
-	db->until = db->now + CONNECT_MS;
-	call(db, CONNECT);
+	if (db->failing_since == 0 && !others_work(c))
+		db->failing_since = db->now;
 }
 
 /* The connection could not be made, or not be used. */
 static void
-connect_failed(struct db *db)
+connect_failed(struct conn *c)
 {
-	unsigned error = db->failed ? error_of(db) : 2013;
+	struct db *db = c->db;
+	unsigned error = c->my == NULL ? 2008 : c->failed ? error_of(c) : 2013;
 	const struct known *k = look_up(error);
+	size_t i;
 
-	news(db, error, db->failed ? mysql_error(db->my) : "no answer", k->hint);
-	lose(db, 1);
-	/* A network heals by itself; a wrong password does not while these mails wait. */
-	db->hopeless = *k->hint && k->verdict == MEND && db->attempts % db->nhosts == 0;
-	if (db->hopeless)
-		settle(db, db->mails, DB_LOST);
-}
-
-/* What a session must be like whatever the server's defaults are. */
-static void
-set_up(struct db *db)
-{
-	int lock = db->conf.timeout > 6 ? db->conf.timeout - 5 : 1;
-	int n;
-
-	/*
-	 * Text is valid UTF-8 already; as octets it costs the server a quarter less. autocommit
-	 * that goes from 0 to 1 ends a transaction which init_connect has begun. The server
-	 * gives up on a lock before we do, so that it does not store later.
-	 */
-	n = snprintf(db->setup, sizeof(db->setup), "SET NAMES binary,sql_mode='STRICT_ALL_TABLES',"
-	    "time_zone='+00:00',autocommit=0,autocommit=1,lock_wait_timeout=%d,"
-	    "innodb_lock_wait_timeout=%d", lock, lock);
-	db->id = mysql_thread_id(db->my);
-	db->state = SETTING;
-	query(db, db->setup, (size_t)n);
-}
-
-static void
-connected(struct db *db)
-{
-	MYSQL_ROW row = mysql_fetch_row(db->result);
-
-	db->packet = row && row[0] ? strtoul(row[0], NULL, 10) : PACKET_MIN;
-	if (db->packet < 4 * SLACK)
-		db->packet = 4 * SLACK;
-	db->state = IDLE;
-	db->plain = PLAIN;
-	db->up_since = db->now;
-	db->hopeless = 0;
-	/* Where it is storing that fails, connecting is no news. */
-	if (db->trouble == CONNECT || (db->trouble == NONE && db->was != db->at)) {
-		news(db, 0, "connected", mysql_get_server_info(db->my));
-		db->trouble = NONE;
+	if (news(db, c->host, error, c->my == NULL ? "out of memory" : c->failed ? mysql_error(c->my) :
+	    "no answer", k->hint))
+		db->was = NULL;
+	/* A network heals by itself; a wrong password at every host does not while these mails wait. */
+	c->host->hopeless = *k->hint != '\0';
+	lose(c, DB_PENDING);
+	for (i = 0; i < db->nhosts && db->host[i].hopeless; i++)
+		;
+	if (i == db->nhosts && !others_work(c)) {
+		db->hopeless = 1;
+		settle(db, &db->waiting, SIZE_MAX, DB_LOST);
 	}
-	db->was = db->at;
+}
+
+static void
+conn_open(struct conn *c)
+{
+	struct db *db = c->db;
+	unsigned off = 0;
+	int bad = 0;
+
+	c->host = &db->host[db->at];
+	c->part = P_NONE;
+	c->sent = 0;
+	c->most = BATCH_ROWS;
+	c->plain = PLAIN;
+	c->since = db->now;
+	c->until = db->now + CONNECT_TIME;
+	c->state = CONNECTING;
+	if ((c->my = mysql_init(NULL)) == NULL) {
+		connect_failed(c);
+		return;
+	}
+#ifdef MARIADB_PACKAGE_VERSION_ID
+	bad |= mysql_options(c->my, MYSQL_OPT_NONBLOCK, 0);
+#else
+	unsigned seconds = 2;	/* it waits where the server wants another authentication plugin */
+
+	bad |= mysql_options(c->my, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
+	bad |= mysql_options(c->my, MYSQL_OPT_READ_TIMEOUT, &seconds);
+	bad |= mysql_options(c->my, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
+#endif
+	bad |= mysql_options(c->my, MYSQL_READ_DEFAULT_GROUP, "smtpd");
+	bad |= mysql_options(c->my, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+	bad |= mysql_options(c->my, MYSQL_OPT_LOCAL_INFILE, &off);
+	if (c->host->port) {	/* "localhost" alone is the library's socket */
+		unsigned tcp = MYSQL_PROTOCOL_TCP;
+
+		bad |= mysql_options(c->my, MYSQL_OPT_PROTOCOL, &tcp);
+	}
+	if (bad) {
+		mysql_close(c->my);
+		c->my = NULL;
+		connect_failed(c);
+		return;
+	}
+	call(c, CONNECT);
+}
+
+static void
+connected(struct conn *c)
+{
+	struct db *db = c->db;
+	MYSQL_ROW row = mysql_fetch_row(c->result);
+
+	c->packet = row && row[0] ? strtoul(row[0], NULL, 10) : PACKET_MIN;
+	if (c->packet < 4 * SLACK)
+		c->packet = 4 * SLACK;
+	db->packet = c->packet;
+	db->packet_at = c->up_at = db->now;
+	db->failing_since = 0;
+	db->hopeless = c->host->hopeless = 0;
+	if (db->was != c->host) {
+		news(db, c->host, 0, "connected", mysql_get_server_info(c->my));
+		db->was = c->host;
+	}
 }
 
 /* ---- sending ---- */
 
 #if PLAIN == 0
-/* The rows of the first mails as parameters, of a statement that may have to be prepared first. */
+/* The rows of the mails sent as parameters, of a statement that may have to be prepared first. */
 static int
-send_prepared(struct db *db, size_t mails)
+send_prepared(struct conn *c)
 {
-	struct db_mail *m = db->first;
+	struct db_mail *m = c->mails.first;
 	struct db_text f[PARAMS];
-	MYSQL_BIND *b = db->bind;
-	MYSQL_STMT **stmt = &db->stmt[db->rows];
-	size_t i, k;
+	MYSQL_BIND *b = c->bind;
+	MYSQL_STMT **stmt = &c->stmt[c->rows];
+	size_t i, k, insert_len = c->db->insert_len;
 
 	if (*stmt == NULL) {
-		if ((*stmt = mysql_stmt_init(db->my)) == NULL ||
-		    text_reserve(db, db->insert_len + db->rows * strlen(MARKS) + 1) == -1)
+		if ((*stmt = mysql_stmt_init(c->my)) == NULL ||
+		    text_reserve(c, insert_len + c->rows * strlen(MARKS) + 1) == -1)
 			return -1;
-		put(db->text, db->insert);
-		for (i = 0; i < db->rows; i++)
-			put(db->text + db->insert_len + i * strlen(MARKS), MARKS);
-		query(db, db->text, db->insert_len + i * strlen(MARKS) - 1);
-		call(db, PREPARE);
-		db->used = *stmt;
-		db->state = PREPARING;
+		put(c->text, c->db->insert);
+		for (i = 0; i < c->rows; i++)
+			put(c->text + insert_len + i * strlen(MARKS), MARKS);
+		query(c, c->text, insert_len + i * strlen(MARKS) - 1);
+		call(c, PREPARE);
+		c->used = *stmt;
+		c->state = PREPARING;
 		return 0;
 	}
-	for (; mails > 0; mails--, m = m->next)
+	for (k = c->sent; k > 0; k--, m = m->next)
 		for (i = 0; i < m->col.rows; i++) {
+			size_t j;
+
 			row_of(m, i, f);
-			for (k = 0; k < PARAMS; k++, b++) {
+			for (j = 0; j < PARAMS; j++, b++) {
 				b->buffer_type = MYSQL_TYPE_STRING;
-				b->buffer = (void *)(uintptr_t)f[k].ptr;
-				b->buffer_length = (unsigned long)f[k].len;
+				b->buffer = (void *)(uintptr_t)f[j].ptr;
+				b->buffer_length = (unsigned long)f[j].len;
 				b->length = &b->buffer_length;
 			}
 		}
-	if (mysql_stmt_bind_param(*stmt, db->bind) != 0)
+	if (mysql_stmt_bind_param(*stmt, c->bind) != 0)
 		return -1;
-	call(db, EXECUTE);
-	db->used = *stmt;
+	call(c, EXECUTE);
+	c->used = *stmt;
 	return 0;
 }
 #else
 static int
-send_prepared(struct db *db, size_t mails)
+send_prepared(struct conn *c)
 {
-	(void)db, (void)mails;
+	(void)c;
 	return -1;
 }
 #endif
 
-/* Sends what is due on an idle connection; 0: nothing is. */
-static int
-send_next(struct db *db)
+/* Nothing is on its way: the connection is free. */
+static void
+rest(struct conn *c)
 {
-	struct db_mail *m = db->first;
-	size_t limit = db->packet / 2 - SLACK, n, len;
+	text_free(c);
+	c->sent = c->size = 0;
+	c->part = P_NONE;
+	c->state = IDLE;
+	c->since = c->db->now;
+	c->until = c->since + IDLE_TIME;
+}
 
-	db->until = db->now + (db->conf.timeout * 1000LL < FLIGHT_MS ?
-	    db->conf.timeout * 1000LL : FLIGHT_MS);
-	if (db->clear) {
-		db->state = CLEARING;
-		query(db, "SET @m=NULL,@b=NULL", 19);
-		return 1;
+/* Sends the next statement for mails that are here. */
+static void
+send_next(struct conn *c)
+{
+	struct db *db = c->db;
+	const struct db_mail *m = c->mails.first;
+	size_t len;
+
+	c->state = c->part ? LARGE : STORING;
+	len = c->part ? text_large(c) : !c->plain && send_prepared(c) == 0 ? SIZE_MAX : text_rows(c);
+	c->since = db->now;
+	c->until = c->since + (db->conf.timeout * 1000 * MS < HUNG_TIME ?
+	    db->conf.timeout * 1000 * MS : HUNG_TIME);
+	if ((c->until < m->deadline) == (c->state == STORING))
+		c->until = m->deadline;
+	if (len == 0 || (len >= c->packet && len != SIZE_MAX)) {
+		news(db, c->host, len ? 1153 : 2008, len ? "max_allowed_packet is smaller than a row "
+		    "without its mail" : "no memory for a statement", "");
+		settle(db, &c->mails, c->sent, len ? DB_TOO_BIG : DB_LOST);
+		give_back(c);
+		hang_up(c);
+	} else if (len != SIZE_MAX)
+		query(c, c->text, len);
+}
+
+/* Chooses what of the mails that wait goes into the next statement. */
+static void
+take(struct conn *c)
+{
+	struct db *db = c->db;
+	const struct db_mail *m = db->waiting.first;
+	size_t n;
+
+	rest(c);
+	if (m->col.mail.len + m->col.spare > c->packet - SLACK) {
+		/* Too large for good only if the server said so lately. */
+		if (db->now - c->up_at < FRESH_TIME)
+			settle(db, &db->waiting, 1, DB_TOO_BIG);
+		else
+			hang_up(c);
+		return;
 	}
-	if (m == NULL || db->now < db->again_at)
-		return 0;
-	db->rows = db->size = 0;
-	if (limit > BATCH_BYTES)
-		limit = BATCH_BYTES;
-	for (n = 0; m && n < (db->bad ? (db->bad + 1) / 2 : BATCH_ROWS) && !is_large(db, m); n++) {
-		if (n > 0 && (db->rows + m->col.rows > BATCH_ROWS || db->size + m->size > limit))
+	for (c->rows = 0; m && c->sent < c->most && !is_large(c, m); m = m->next) {
+		if (c->rows + m->col.rows > BATCH_ROWS || c->size + m->size > limit(c))
 			break;
-		db->rows += m->col.rows;
-		db->size += (size_t)m->size;
-		m = m->next;
+		c->sent++;
+		c->rows += m->col.rows;
+		c->size += (size_t)m->size;
 	}
-	db->state = STORING;
-	db->sent = n ? n : 1;
-	if (db->until < db->first->deadline)
-		db->until = db->first->deadline;
-	if (n == 0)
-		db->rows = db->first->col.rows;
-	else if (!db->plain && send_prepared(db, n) == 0)
-		return 1;
-	/* A mail that came when the server took more is too large to be made again. */
-	len = db->first->col.mail.len > db_max_mail(db) ? db->packet :
-	    n ? text_rows(db, n) : text_large(db);
-	if (len == 0 || len >= db->packet) {
-		news(db, len ? 1153 : 2008, len ? "max_allowed_packet is smaller than a mail that "
-		    "waits" : "no memory for a statement", "");
-		db->state = IDLE;
-		settle(db, db->sent, DB_LOST);
-		return send_next(db);
+	if (c->sent == 0) {
+		c->sent = 1;
+		c->part = P_BEGIN;
 	}
-	query(db, db->text, len);
-	return 1;
+	for (n = c->sent; n > 0; n--)
+		push(&c->mails, pop(&db->waiting));
+	send_next(c);
 }
 
 /* ---- answers ---- */
 
-static void
-statement_failed(struct db *db)
+/* What an error means, and what an operator may do. */
+static const struct known *
+judge(unsigned error, const char *state, const char *text, enum verdict *verdict)
 {
-	unsigned error = error_of(db);
-	const char *text = db->used ? mysql_stmt_error(db->used) : mysql_error(db->my);
-	const char *state = db->used ? mysql_stmt_sqlstate(db->used) : mysql_sqlstate(db->my);
 	const struct known *k = look_up(error);
-	enum verdict verdict = k->verdict;
-	enum db_status status = DB_LOST;
-	enum call trouble = db->trouble;
 	size_t len = strlen(text);
 
-	db->failed = 0;
-	db->state = IDLE;
-	if (error == 1062 && len > 8 && strcmp(text + len - 8, "PRIMARY'") == 0)
+	*verdict = k->verdict;
+	if (error == 1062 && len > 8 && strcmp(text + len - 8, "PRIMARY'") == 0) {
 		k = look_up(1467);
-	else if (k->error == 0 && (error == 1366 || strncmp(state, "22", 2) == 0)) {
-		/* All text was made to fit: where it does not the table is at fault, so no 554. */
-		k = look_up(1054);
-		verdict = ROW;
-	} else if (verdict == ROW || strncmp(state, "45", 2) == 0 ||
-	    (k->error == 0 && strncmp(state, "23", 2) == 0)) {
-		verdict = ROW;
-		status = DB_REFUSED;
-	}
-	if (verdict == ROW && db->sent > 1) {
-		db->bad = db->sent;
-		return;
-	}
-	if (verdict == AGAIN) {
-		db->again_at = db->now + AGAIN_MS;
-		begin_anew(db);
-		return;
-	}
-	news(db, error, text, status == DB_REFUSED ? "" : k->hint);
-	if (status == DB_REFUSED)
-		db->trouble = trouble;	/* is the mail's, not the database's */
-	if (verdict != ELSEWHERE)
-		settle(db, db->sent, status);
-	if (verdict == ELSEWHERE || (error >= 2000 && error < 3000))
-		lose(db, 1);
+		*verdict = k->verdict;
+	} else if (k->error == 0 && (error == 1366 || strncmp(state, "22", 2) == 0))
+		k = look_up(1054);	/* all text was made to fit: the table is at fault, so no 554 */
+	else if (strncmp(state, "45", 2) == 0 || (k->error == 0 && strncmp(state, "23", 2) == 0))
+		*verdict = REFUSE;
+	return k;
 }
 
 static void
-statement_done(struct db *db)
+statement_failed(struct conn *c)
 {
-	if (mysql_thread_id(db->my) != db->id) {
-		/* A library that reconnected by itself: what it sent where is not known. */
-		news(db, 2013, "lost the connection", "");
-		settle(db, db->sent, DB_LOST);
-		lose(db, 0);
+	struct db *db = c->db;
+	unsigned error = error_of(c);
+	const char *text = c->used ? mysql_stmt_error(c->used) : mysql_error(c->my);
+	const char *state = c->used ? mysql_stmt_sqlstate(c->used) : mysql_sqlstate(c->my);
+	enum verdict verdict;
+	const struct known *k = judge(error, state, text, &verdict);
+	int gone = error >= 2000 && error < 3000;
+	enum db_status status = verdict == REFUSE ? DB_REFUSED : DB_LOST;
+
+	if (c->state == LARGE && c->rows == 0)
+		verdict = ELSEWHERE;	/* no row is to blame */
+	if (!gone && verdict >= SEARCH && c->sent > 1) {
+		c->most = (c->sent + 1) / 2;
+		give_back(c);
+		take(c);
 		return;
 	}
-	if (db->my->server_status & SERVER_STATUS_IN_TRANS) {
-		/* An OK without a commit: somebody between us has begun a transaction. */
-		news(db, 2027, "a transaction is open, so nothing is committed", "");
-		settle(db, db->sent, DB_LOST);
-		lose(db, 0);
-		return;
+	if (news(db, c->host, error, text, verdict == REFUSE ? "" : k->hint) && verdict != REFUSE)
+		db->trouble = 1;
+	if (verdict == ELSEWHERE || (gone && c->state != STORING))
+		lose(c, DB_PENDING);
+	else if (gone)
+		lose(c, DB_LOST);
+	else {
+		settle(db, &c->mails, c->sent, status);
+		if (c->part)
+			hang_up(c);	/* and so ends the transaction */
+		else
+			rest(c);
 	}
-	db->state = IDLE;
-	if (is_begun(db) && db->part != P_NONE)
-		return;
-	if ((db->used ? mysql_stmt_affected_rows(db->used) : mysql_affected_rows(db->my)) !=
-	    db->rows) {
-		news(db, 2027, "stored other rows than were sent", "");
-		settle(db, db->sent, DB_LOST);
-		return;
+}
+
+static void
+statement_done(struct conn *c)
+{
+	struct db *db = c->db;
+	int open = (c->my->server_status & SERVER_STATUS_IN_TRANS) != 0;
+	const char *wrong = NULL;
+
+	/* A library may have reconnected by itself, a proxy have begun a transaction. */
+	if (mysql_thread_id(c->my) != c->id)
+		wrong = "lost the connection";
+	else if (open != (c->state == LARGE))
+		wrong = open ? "a transaction is open, so nothing is committed" :
+		    "a transaction has ended too early";
+	else if ((c->used ? mysql_stmt_affected_rows(c->used) : mysql_affected_rows(c->my)) != c->rows)
+		wrong = "stored other rows than were sent";
+	if (wrong) {
+		if (news(db, c->host, 2027, wrong, ""))
+			db->trouble = 1;
+		lose(c, c->state == LARGE ? DB_PENDING : DB_LOST);
+	} else if (c->state == LARGE)
+		send_next(c);
+	else {
+		db->statements++;
+		db->failures = 0;
+		if (db->trouble)
+			news(db, c->host, 0, "storing again", "");
+		db->trouble = 0;
+		c->most = BATCH_ROWS;
+		settle(db, &c->mails, c->sent, DB_STORED);	/* from here on these mails are safe */
+		rest(c);
 	}
-	db->statements++;
-	db->attempts = 0;
-	db->plain = PLAIN;
-	if (db->trouble != NONE)
-		news(db, 0, "storing again", "");
-	db->trouble = NONE;
-	settle(db, db->sent, DB_STORED);	/* from here on these mails are safe */
 }
 
 /* The call under way is over. */
 static void
-finished(struct db *db)
+finished(struct conn *c)
 {
 	static const char packet[] = "SELECT @@max_allowed_packet";
 
-	if (db->failed && db->state < IDLE)
-		connect_failed(db);
-	else if (db->failed && db->state == STORING)
-		statement_failed(db);
-	else if (db->failed && db->state == PREPARING && (error_of(db) < 2000 || error_of(db) > 2999)) {
+	if (c->failed && c->state < IDLE)
+		connect_failed(c);
+	else if (c->failed && c->state == PREPARING && (error_of(c) < 2000 || error_of(c) > 2999)) {
 		/* Whatever is wrong, the same as text will tell, or do. */
-		db->plain = 1;
-		db->state = IDLE;
-	} else if (db->failed)
-		lose(db, 0);
-	else switch (db->state) {
-	case CONNECTING:
-		set_up(db);
-		break;
-	case SETTING:
-		db->state = ASKING;
-		query(db, packet, sizeof(packet) - 1);
-		break;
-	case ASKING:
-		db->state = READING;
-		call(db, RESULT);
-		break;
-	case READING:
-		connected(db);
-		break;
-	case STORING:
-		statement_done(db);
-		break;
-	case CLEARING:
-		db->clear = 0;
-		db->state = IDLE;
-		break;
-	default:
-		db->state = IDLE;
-	}
-	if (db->state == IDLE) {
-		free(db->text);
-		db->text = NULL;
-		db->text_cap = 0;
-	}
+		c->plain = 1;
+		send_next(c);
+	} else if (c->failed)
+		statement_failed(c);
+	else if (c->state == CONNECTING) {
+		c->id = mysql_thread_id(c->my);
+		c->state = SETTING;
+		query(c, c->db->set_up, strlen(c->db->set_up));
+	} else if (c->state == SETTING) {
+		c->state = ASKING;
+		query(c, packet, sizeof(packet) - 1);
+	} else if (c->state == ASKING && c->result == NULL)
+		call(c, RESULT);
+	else if (c->state == ASKING) {
+		connected(c);
+		rest(c);
+	} else if (c->state == PREPARING)
+		send_next(c);
+	else
+		statement_done(c);
 }
 
-/* The call under way takes too long: the server hangs. */
+/* The state's time is over. */
 static void
-late(struct db *db)
+late(struct conn *c)
 {
-	if (db->state < IDLE) {
-		connect_failed(db);
-		return;
+	if (c->state < IDLE)
+		connect_failed(c);
+	else if (c->state == IDLE)
+		hang_up(c);
+	else {
+		if (news(c->db, c->host, 2013, "no answer", ""))
+			c->db->trouble = 1;
+		lose(c, c->state == STORING ? DB_LOST : DB_PENDING);
 	}
-	news(db, 2013, "no answer", "");
-	if (db->state == STORING)
-		settle(db, db->sent, DB_LOST);
-	lose(db, 1);
 }
 
 /* ---- what the caller's loop calls ---- */
 
-/* What it waits for, DB_READ | DB_WRITE, and where; 0: for nothing. */
+/* What a connection waits for, DB_READ | DB_WRITE, and where; 0: for nothing. */
 static int
-waits_on(const struct db *db, int *fd)
+waits_on(const struct conn *c, int *fd)
 {
 #ifndef MARIADB_PACKAGE_VERSION_ID
-	if (db->state == CONNECTING)
+	if (c->state == CONNECTING)
 		return 0;
 #endif
-	if ((*fd = descriptor(db)) == -1)
+	if ((*fd = descriptor(c)) == -1)
 		return 0;
 	/* Idle: the server may hang up. */
-	return db->state == IDLE ? DB_READ : db->call != NONE && db->begun ? wants(db) : 0;
+	return c->state == IDLE ? DB_READ : c->call != NONE && c->begun ? wants(c) : 0;
 }
 
 void
 db_watch(const struct db *db, fd_set *r, fd_set *w, int *max)
 {
-	int fd, what = waits_on(db, &fd);
+	size_t i;
+	int fd, what;
 
-	if (what & DB_READ)
-		FD_SET(fd, r);
-	if (what & DB_WRITE)
-		FD_SET(fd, w);
-	if (what && fd > *max)
-		*max = fd;
+	for (i = 0; i < db->nconns; i++) {
+		what = waits_on(&db->conn[i], &fd);
+		if (what & DB_READ)
+			FD_SET(fd, r);
+		if (what & DB_WRITE)
+			FD_SET(fd, w);
+		if (what && fd > *max)
+			*max = fd;
+	}
+}
+
+/* What all connections do now. */
+struct view {
+	struct conn *idle, *closed, *oldest;	/* one each, or NULL; oldest: statement */
+	int opening;
+	int wanted;		/* a connection is: for mails, or to see that the server is back */
+	long long turn;		/* from when on mails may go by another connection than those at work */
+};
+
+static struct view
+look(const struct db *db)
+{
+	struct view v = { NULL, NULL, NULL, 0, 0, 0 };
+	long long youngest = 0;
+	size_t i, busy = 0;
+
+	for (i = db->nconns; i-- > 0; ) {
+		struct conn *c = &db->conn[i];
+
+		if (c->state == CLOSED)
+			v.closed = c;
+		else if (c->state < IDLE)
+			v.opening = 1;
+		else if (c->state == IDLE)
+			v.idle = c;
+		else {
+			busy++;
+			if (c->since > youngest)
+				youngest = c->since;
+			if (v.oldest == NULL || c->since < v.oldest->since)
+				v.oldest = c;
+		}
+	}
+	v.wanted = db->waiting.first || (busy == 0 && v.idle == NULL &&
+	    (db->packet == 0 || db->failing_since));
+	if (busy > 0)
+		v.turn = youngest + (busy < SHARERS && busy < db->nconns ? SHARE_TIME : HUNG_TIME);
+	if (v.idle == NULL && v.turn < db->open_at)
+		v.turn = db->open_at;
+	return v;
+}
+
+/* Finds a connection for the mails that wait. 1: something was done. */
+static int
+dispatch(struct db *db)
+{
+	struct view v = look(db);
+
+	if (!v.wanted || db->now < v.turn || (v.opening && v.idle == NULL))
+		return 0;
+	if (v.idle)
+		take(v.idle);
+	else if (v.closed)
+		conn_open(v.closed);
+	else
+		late(v.oldest);		/* they hang, all: the place of one is needed */
+	return 1;
 }
 
 long
 db_timeout(const struct db *db)
 {
-	long long now = clock_ms(), at;
+	long long now = clock_us(), at = LLONG_MAX;
+	struct view v = look(db);
+	size_t i;
 
-	if (db->done)
+	if (db->done.first)
 		return 0;	/* db_done() has something */
-	if (db->state == AWAY)
-		at = db->retry_at;
-	else if (db->state == IDLE && !db->clear && db->first == NULL)
-		return -1;
-	else if (db->state == IDLE)
-		at = db->again_at;
-	else if (!db->begun)
-		at = now;
-	else {
-		at = db->until;
-		if (POLL_MS >= 0 && at > now + POLL_MS)
-			at = now + POLL_MS;
+	for (i = 0; i < db->nconns; i++) {
+		const struct conn *c = &db->conn[i];
+
+		if (c->state == CLOSED)
+			continue;
+		if (c->call != NONE && !c->begun)
+			return 0;
+		if (c->until < at)
+			at = c->until;
+		if (POLL_MS >= 0 && c->call != NONE && at > now + POLL_MS * MS)
+			at = now + POLL_MS * MS;
 	}
-	if (db->state < STORING && db->first && db->first->deadline < at)
-		at = db->first->deadline;
-	return at <= now ? 0 : at - now > INT_MAX ? INT_MAX : (long)(at - now);
+	if (db->waiting.first && db->waiting.first->deadline < at)
+		at = db->waiting.first->deadline;
+	if (v.wanted && (v.idle || !v.opening) && v.turn < at)
+		at = v.turn;
+	if (at == LLONG_MAX)
+		return -1;
+	at = at <= now ? 0 : (at - now + MS - 1) / MS;
+	return at > INT_MAX ? INT_MAX : (long)at;
 }
 
-/* Goes on with what is ready, DB_*, and whatever is due. */
+/* Goes on with a connection as far as it goes; ready: DB_*. */
 static void
-run(struct db *db, int ready)
+run(struct conn *c, int ready)
 {
-	db->now = clock_ms();
-	for (;; ready = 0) {
-		while (db->state != STORING && db->first && db->first->deadline <= db->now)
-			settle(db, 1, DB_LOST);
-		if (db->state == AWAY) {
-			if (db->now >= db->retry_at)
-				connect_next(db);
-			if (db->state == AWAY)
-				return;
-		} else if (db->state == IDLE) {
-			if (ready & DB_READ)	/* unasked: it hangs up */
-				lose(db, 0);
-			else if (!send_next(db))
-				return;
-		} else if (step(db, ready))
-			finished(db);
-		else if (db->now < db->until)
+	for (; c->state != CLOSED; ready = 0) {
+		if (c->state == IDLE) {
+			if (ready & DB_READ)	/* unasked: the server hangs up */
+				hang_up(c);
+			else if (c->db->now >= c->until)
+				late(c);
+			return;
+		}
+		if (step(c, ready))
+			finished(c);
+		else if (c->db->now < c->until)
 			return;
 		else
-			late(db);
+			late(c);
 	}
 }
 
 void
 db_run(struct db *db, const fd_set *r, const fd_set *w)
 {
-	int fd, what = waits_on(db, &fd);
+	size_t i;
+	int fd, what, ready;
 
-	run(db, r == NULL || what == 0 ? 0 : (FD_ISSET(fd, r) ? DB_READ : 0) |
-	    (FD_ISSET(fd, w) ? DB_WRITE : 0));
+	db->now = clock_us();
+	do {
+		for (i = 0; i < db->nconns; i++) {
+			what = r ? waits_on(&db->conn[i], &fd) : 0;
+			ready = what == 0 ? 0 : (FD_ISSET(fd, r) ? DB_READ : 0) |
+			    (FD_ISSET(fd, w) ? DB_WRITE : 0);
+			run(&db->conn[i], ready);
+		}
+		r = NULL;
+		while (db->waiting.first && db->waiting.first->deadline <= db->now)
+			settle(db, &db->waiting, 1, DB_LOST);
+	} while (dispatch(db));
 }
 
 struct db_mail *
 db_done(struct db *db)
 {
-	struct db_mail *m = db->done;
-
-	if (m && (db->done = m->next) == NULL)
-		db->done_end = &db->done;
-	return m;
+	return pop(&db->done);
 }
 
 size_t
 db_held(const struct db *db)
 {
-	return db->text_cap + (db->call == EXECUTE ? db->size : 0);	/* the library makes a copy */
+	size_t i, sum = 0;
+
+	for (i = 0; i < db->nconns; i++)	/* of parameters the library makes a copy */
+		sum += db->conn[i].text_cap + (db->conn[i].call == EXECUTE ? db->conn[i].size : 0);
+	return sum;
 }
 
 size_t
 db_max_mail(const struct db *db)
 {
 	return db->packet ? db->packet - SLACK : SIZE_MAX;
+}
+
+int
+db_too_big(const struct db *db, size_t len)
+{
+	return len > db_max_mail(db) && clock_us() - db->packet_at < FRESH_TIME;
 }
 
 unsigned long
@@ -1200,35 +1453,33 @@ host_parse(struct host *h, char *s)
 struct db *
 db_new(const struct db_config *conf)
 {
-	static const char words[] = INTO "`` (" COLUMNS ") " VALUES;
+	static const char words[] = INTO "`` (" COLUMNS ") " VALUES, localhost[] = "localhost";
 	struct db *db = calloc(1, sizeof(*db));
-	const char *p;
+	int lock = conf->timeout > 6 ? conf->timeout - 5 : 1;
+	const char *list = conf->hosts[strspn(conf->hosts, ", \t")] ? conf->hosts : localhost, *p;
 	char *d, *s;
+	size_t i;
 
 	if (db == NULL)
 		return NULL;
 	db->conf = *conf;
-	db->end = &db->first;
-	db->done_end = &db->done;
-	db->was = SIZE_MAX;
-	db->now = db->away_since = clock_ms();
-	for (p = conf->hosts, db->nhosts = 1; *p; p++)
-		db->nhosts += *p == ',';
-	db->hosts = malloc((size_t)(p - conf->hosts) + 1);
-	db->host = malloc(db->nhosts * sizeof(*db->host));
+	db->nconns = conf->connections < 1 ? 1 : conf->connections < CONNS ?
+	    (size_t)conf->connections : CONNS;
+	for (p = list, i = 1; *p; p++)
+		i += *p == ',';
+	db->conn = calloc(db->nconns, sizeof(*db->conn));
+	db->hosts = malloc((size_t)(p - list) + 1);
+	db->host = malloc(i * sizeof(*db->host));
 	db->insert = malloc(sizeof(words) + 2 * strlen(conf->table));
-	if (db->hosts == NULL || db->host == NULL || db->insert == NULL) {
+	if (db->conn == NULL || db->hosts == NULL || db->host == NULL || db->insert == NULL) {
 		db_free(db);
 		return NULL;
 	}
-	memcpy(db->hosts, conf->hosts, (size_t)(p - conf->hosts) + 1);
-	for (s = db->hosts, db->nhosts = 0; s; s = d) {
-		s += strspn(s, " \t");
-		if ((d = strchr(s, ',')) != NULL)
-			*d++ = '\0';
-		s[strcspn(s, " \t")] = '\0';
+	for (i = 0; i < db->nconns; i++)
+		db->conn[i].db = db;
+	strcpy(db->hosts, list);
+	for (s = strtok_r(db->hosts, ", \t", &d); s; s = strtok_r(NULL, ", \t", &d))
 		host_parse(&db->host[db->nhosts++], s);
-	}
 	for (d = put(db->insert, INTO "`"), p = conf->table; *p; *d++ = *p++)
 		if (*p == '`')
 			*d++ = '`';
@@ -1236,16 +1487,28 @@ db_new(const struct db_config *conf)
 	d = put(d, "` (" COLUMNS ") " VALUES);
 	*d = '\0';
 	db->insert_len = (size_t)(d - db->insert);
+	/*
+	 * What a session must be like whatever the server's defaults are. Text is valid UTF-8
+	 * already; as octets it costs the server a quarter less. autocommit that goes from 0 to 1
+	 * ends a transaction which init_connect has begun. The server gives up on a lock before we
+	 * do, so that it does not store later.
+	 */
+	snprintf(db->set_up, sizeof(db->set_up), "SET NAMES binary,sql_mode='STRICT_ALL_TABLES',"
+	    "time_zone='+00:00',completion_type=0,autocommit=0,autocommit=1,lock_wait_timeout=%d,"
+	    "innodb_lock_wait_timeout=%d", lock, lock);
 	return db;
 }
 
 void
 db_free(struct db *db)
 {
+	size_t i;
+
 	if (db == NULL)
 		return;
-	hang_up(db);
-	free(db->text);
+	for (i = 0; db->conn && i < db->nconns; i++)
+		hang_up(&db->conn[i]);
+	free(db->conn);
 	free(db->insert);
 	free(db->host);
 	free(db->hosts);
@@ -1254,207 +1517,154 @@ db_free(struct db *db)
 
 /* ---- the check at start: here it is right to wait ---- */
 
-/* Each column: what is written to it, how wide, what schema.sql makes it. */
-enum kind { NUMBER, DATE, ASCII, LETTERS, OCTETS };
-#define UTF8MB4 " CHARACTER SET utf8mb4"
-
-static const struct column {
-	const char *name;
-	enum kind kind;
-	unsigned long chars, octets;	/* that it must hold */
-	const char *type;
-} columns[] = {
-	{ "mail_id", NUMBER, 0, 0, "bigint unsigned NOT NULL AUTO_INCREMENT" },
-	{ "date", DATE, 0, 0, "datetime NOT NULL" },
-	{ "from", LETTERS, ADDRESS_CHARS, 4 * ADDRESS_CHARS, "varchar(320)" UTF8MB4 " NOT NULL" },
-	{ "to", LETTERS, ADDRESS_CHARS, 4 * ADDRESS_CHARS, "varchar(320)" UTF8MB4 " NOT NULL" },
-	{ "subject", LETTERS, 0, SUBJECT_BYTES, "text" UTF8MB4 " NOT NULL" },
-	{ "body", LETTERS, 0, BODY_BYTES, "mediumtext" UTF8MB4 " NOT NULL" },
-	{ "charset", LETTERS, CHARSET_CHARS, 0, "varchar(64)" UTF8MB4 " NOT NULL" },
-	{ "mail", OCTETS, 0, 0, "longblob NOT NULL" },
-	{ "spam_score", NUMBER, 0, 0, "float NOT NULL" },
-	{ "hash", ASCII, HASH_CHARS, 0, "char(32) NOT NULL" },
-	{ "content_type", LETTERS, TYPE_CHARS, 0, "varchar(128)" UTF8MB4 " NOT NULL" },
-	{ "recipient", LETTERS, ADDRESS_CHARS, 4 * ADDRESS_CHARS,
-	    "varchar(320)" UTF8MB4 " NOT NULL" },
-};
-
-#define NCOLUMNS (sizeof(columns) / sizeof(columns[0]))
-
-/* What smtpd.c's loop does for this connection: waits, and says what it is ready for. */
-static int
-wait_ready(struct db *db)
+/* A statement's answer, into c->result where it has one: 0, or the error. */
+static unsigned
+ask(struct conn *c, const char *sql, int rows)
 {
+	long long until = clock_us() + CONNECT_TIME;
 	struct pollfd p;
-	int want = waits_on(db, &p.fd);
-	long ms = db_timeout(db);
+	int ready;
 
-	p.events = (short)((want & DB_READ ? POLLIN : 0) | (want & DB_WRITE ? POLLOUT : 0));
-	if (poll(&p, want != 0, ms < 0 ? 1000 : (int)ms) != 1)
-		return 0;
-	return p.revents & (POLLERR | POLLHUP) ? want :
-	    (p.revents & POLLIN ? DB_READ : 0) | (p.revents & POLLOUT ? DB_WRITE : 0);
-}
-
-/* A statement's answer, into db->result where it has one: 0, or the error. */
-static unsigned
-ask(struct db *db, const char *sql, int rows)
-{
-	enum call todo = QUERY;
-	int ready = 0;
-
-	db->until = clock_ms() + CONNECT_MS;
-	query(db, sql, strlen(sql));
-	while (clock_ms() < db->until) {
-		if (!step(db, ready)) {
-			ready = wait_ready(db);
-			continue;
+	query(c, sql, strlen(sql));
+	for (;;) {
+		for (ready = 0; !step(c, ready); ready = poll(&p, 1, 20) == 1 ? wants(c) : 0) {
+			if (clock_us() > until)
+				return 2013;
+			p.fd = descriptor(c);
+			p.events = (short)((wants(c) & DB_READ ? POLLIN : 0) |
+			    (wants(c) & DB_WRITE ? POLLOUT : 0));
 		}
-		if (db->failed)
-			return mysql_errno(db->my);
-		if (todo == RESULT || !rows)
+		if (c->failed)
+			return mysql_errno(c->my);
+		if (!rows || c->result)
 			return 0;
-		call(db, todo = RESULT);	/* it may be here already: not to be waited for */
-	}
-	return 2013;
-}
-
-/*
- * Whether the column is as wide as what is written to it. row: DATA_TYPE,
- * CHARACTER_MAXIMUM_LENGTH, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME, EXTRA.
- */
-static int
-column_holds(const struct column *c, char **row, size_t max_size)
-{
-	unsigned long chars = row[1] ? strtoul(row[1], NULL, 10) : 0;
-	unsigned long octets = row[2] ? strtoul(row[2], NULL, 10) : 0;
-
-	switch (c->kind) {
-	case DATE:
-		return strcmp(row[0], "datetime") == 0 || strcmp(row[0], "timestamp") == 0;
-	case ASCII:
-		return row[3] && chars >= c->chars;
-	case LETTERS:
-		return row[3] && chars >= c->chars && octets >= c->octets &&
-		    strcmp(row[3], "utf8mb4") == 0;
-	case OCTETS:		/* the trace fields are not counted in max_size */
-		return row[3] == NULL && octets >= max_size && octets - max_size >= 65535;
-	default:
-		return c != columns || strstr(row[4], "auto_increment") != NULL;
+		call(c, RESULT);
 	}
 }
 
-/* The ALTER TABLE that mends what is wrong with the columns, "" where nothing is. 0 or an error. */
+/* What a column must be to keep what is written to it; any other must do without a value. */
+#define LETTERS(octets) "CHARACTER_SET_NAME='utf8mb4' AND CHARACTER_OCTET_LENGTH>=" octets
+#define BAD_COLUMNS "SELECT COLUMN_NAME FROM information_schema.COLUMNS%s AND NOT IFNULL(" \
+	"CASE LOWER(COLUMN_NAME) WHEN 'mail_id' THEN EXTRA LIKE '%%auto_increment%%'" \
+	" WHEN 'date' THEN DATA_TYPE IN ('datetime','timestamp') WHEN 'from' THEN " LETTERS("1280") \
+	" WHEN 'to' THEN " LETTERS("1280") " WHEN 'subject' THEN " LETTERS("65535") \
+	" WHEN 'body' THEN " LETTERS("16777215") " WHEN 'charset' THEN " LETTERS("256") \
+	" WHEN 'mail' THEN CHARACTER_SET_NAME IS NULL AND CHARACTER_OCTET_LENGTH>=%zu" \
+	" WHEN 'spam_score' THEN 1 WHEN 'hash' THEN CHARACTER_SET_NAME IS NOT NULL AND" \
+	" CHARACTER_MAXIMUM_LENGTH>=32 WHEN 'content_type' THEN " LETTERS("512") \
+	" WHEN 'recipient' THEN " LETTERS("1280") " ELSE IS_NULLABLE='YES' OR COLUMN_DEFAULT IS NOT" \
+	" NULL OR LOWER(EXTRA) REGEXP 'auto_increment|generated' END,0)"
+
+/* The names of the table's columns that cannot keep every mail, into why; 0, or an error. */
 static unsigned
-check_columns(struct db *db, const char *table, const char *from, char *why, size_t cap)
+check_columns(struct conn *c, const char *table, const char *where, char *why, size_t cap)
 {
-	char sql[1024], alter[400], what[NCOLUMNS];
+	char sql[2560];
 	MYSQL_ROW row;
 	unsigned error;
-	size_t i, len = 0;
+	size_t len = 0;
 
-	memset(what, 'A', sizeof(what));
-	snprintf(sql, sizeof(sql), "SELECT DATA_TYPE,CHARACTER_MAXIMUM_LENGTH,"
-	    "CHARACTER_OCTET_LENGTH,CHARACTER_SET_NAME,LOWER(EXTRA),COLUMN_NAME,COLUMN_TYPE,"
-	    "IS_NULLABLE='NO' AND COLUMN_DEFAULT IS NULL FROM information_schema.COLUMNS%s", from);
-	if ((error = ask(db, sql, 1)) != 0)
+	/* The trace fields are not counted in max_size. */
+	snprintf(sql, sizeof(sql), BAD_COLUMNS " UNION SELECT 'mail_id' FROM DUAL WHERE NOT EXISTS("
+	    "SELECT 1 FROM information_schema.COLUMNS%s AND LOWER(COLUMN_NAME)='mail_id')", where,
+	    c->db->conf.max_size + 65535, where);
+	if ((error = ask(c, sql, 1)) != 0)
 		return error;
-	why[0] = '\0';
-	snprintf(alter, sizeof(alter), "table %s cannot keep every mail:"
-	    " ALTER TABLE %s", table, table);
-	while ((row = mysql_fetch_row(db->result)) != NULL && len < cap) {
-		for (i = 0; i < NCOLUMNS && strcmp(columns[i].name, row[5]) != 0; i++)
-			;
-		if (i < NCOLUMNS)
-			what[i] = column_holds(&columns[i], row, db->conf.max_size) ? '\0' : 'M';
-		else if (row[7][0] == '1' && strstr(row[4], "auto_increment") == NULL &&
-		    strstr(row[4], "generated") == NULL)
-			len += (size_t)snprintf(why + len, cap - len, "%s MODIFY `%s` %s NULL",
-			    len ? "," : alter, row[5], row[6]);
-	}
-	for (i = 0; i < NCOLUMNS && len < cap; i++)
-		if (what[i])
-			len += (size_t)snprintf(why + len, cap - len, "%s %s `%s` %s%s",
-			    len ? "," : alter, what[i] == 'A' ? "ADD" : "MODIFY",
-			    columns[i].name, columns[i].type,
-			    what[i] == 'A' && i == 0 ? " PRIMARY KEY" : "");
+	*why = '\0';
+	while ((row = mysql_fetch_row(c->result)) != NULL && len < cap)
+		len += (size_t)snprintf(why + len, cap - len, len ? ", `%s`" :
+		    "table %.0s%s cannot keep every mail for its columns `%s`", len ? row[0] : "", table,
+		    row[0]);
 	return 0;
 }
 
-/* What db_check() says of a connection that has been tried. */
+/* What db_check() says of a connection that has been made. */
 static int
-check(struct db *db, char *why, size_t cap)
+check(struct conn *c, char *why, size_t cap)
 {
 	static const char nothing[] = "SELECT '1970-01-01','','','','','','',0,'','','' FROM DUAL"
 	    " WHERE 1=0";
-	char table[2 * NAME_CHARS + 3], from[256], sql[1024], *d;
+	struct db *db = c->db;
+	char table[2 * NAME_CHARS + 3], where[256], sql[1024], *d;
 	MYSQL_ROW row;
 	unsigned error;
 	size_t n = strlen(db->conf.table), len = db->insert_len - strlen(VALUES);
 	const struct known *k;
 
-	if (db->state != IDLE) {
-		snprintf(why, cap, "%s", db->news);
-		return db->hopeless ? -1 : 1;
-	}
 	if (n > NAME_CHARS) {
 		snprintf(why, cap, "GM_MAIL_TABLE: a name has %d characters at most", NAME_CHARS);
 		return -1;
 	}
 	snprintf(table, sizeof(table), "%.*s", (int)db->table_len, db->insert + strlen(INTO));
-	d = put(from, " WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME=_utf8mb4'");
+	d = put(where, " WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME=_utf8mb4'");
 	*put(escape(d, db->conf.table, n), "'") = '\0';
-	snprintf(sql, sizeof(sql), "SELECT t.ENGINE,e.TRANSACTIONS FROM information_schema.TABLES t"
-	    " LEFT JOIN information_schema.ENGINES e ON e.ENGINE=t.ENGINE%s", from);
-	if ((error = ask(db, sql, 1)) != 0)
+	snprintf(sql, sizeof(sql), "SELECT t.TABLE_TYPE,e.TRANSACTIONS FROM information_schema.TABLES t"
+	    " LEFT JOIN information_schema.ENGINES e ON e.ENGINE=t.ENGINE%s", where);
+	if ((error = ask(c, sql, 1)) != 0)
 		goto failed;
-	if ((row = mysql_fetch_row(db->result)) != NULL) {
-		if (row[1] == NULL || strcmp(row[1], "YES") != 0) {
+	if ((row = mysql_fetch_row(c->result)) != NULL) {
+		if (strstr(row[0], "VIEW"))
+			snprintf(why, cap, "GM_MAIL_TABLE: %s is a view; name the table itself", table);
+		else if (row[1] == NULL || strcmp(row[1], "YES") != 0)
 			snprintf(why, cap, "table %s has no transactions: ALTER TABLE %s"
 			    " ENGINE=InnoDB", table, table);
-			return -1;
-		}
-		if ((error = check_columns(db, table, from, why, cap)) != 0)
+		else if ((error = check_columns(c, table, where, why, cap)) != 0)
 			goto failed;
 		if (*why)
 			return -1;
 	}
-	if (db->packet < PACKET_MIN) {
+	if (c->packet < PACKET_MIN) {
 		snprintf(why, cap, "max_allowed_packet is %zu: SET GLOBAL max_allowed_packet="
-		    "16777216, and in the server's configuration", db->packet);
+		    "16777216, and in the server's configuration", c->packet);
 		return -1;
 	}
 	/* Nothing is stored, but the server checks all that it would check of a row. */
 	memcpy(sql, db->insert, len);
 	strcpy(sql + len, nothing);
-	if ((error = ask(db, sql, 0)) != 0)
+	if ((error = ask(c, sql, 0)) != 0)
 		goto failed;
-	snprintf(why, cap, "%s %s, table %s, mails of %zu octets at most", db->host[db->at].text,
-	    mysql_get_server_info(db->my), table, db_max_mail(db));
+	snprintf(why, cap, "%s %s, table %s, mails of %zu octets at most", c->host->text,
+	    mysql_get_server_info(c->my), table, db_max_mail(db));
 	return 0;
 failed:
 	k = look_up(error);
-	say(db, why, cap, error, db->failed ? mysql_error(db->my) : "no answer", k->hint);
-	return k->verdict == MEND && error < 2000 ? -1 : 1;
+	say(db, why, cap, c->host, error, c->failed ? mysql_error(c->my) : "no answer", k->hint);
+	return *k->hint && error < 2000 ? -1 : 1;
 }
 
 int
 db_check(const struct db_config *conf, char *why, size_t cap)
 {
 	struct db *db = db_new(conf);
-	int status, ready;
+	struct timeval tv;
+	fd_set r, w;
+	int status, max;
+	long ms;
 
 	if (db == NULL) {
 		snprintf(why, cap, "no memory");
 		return 1;
 	}
 	db->may_wait = 1;
-	for (ready = 0; ; ready = wait_ready(db)) {
-		run(db, ready);
-		if (db->state == IDLE || (db->state == AWAY && db->attempts >= db->nhosts))
-			break;
+	for (db_run(db, NULL, NULL); db->packet == 0 && db->failures < db->nhosts; db_run(db, &r, &w)) {
+		FD_ZERO(&r);
+		FD_ZERO(&w);
+		max = -1;
+		db_watch(db, &r, &w, &max);
+		ms = db_timeout(db);
+		tv.tv_sec = ms / 1000;
+		tv.tv_usec = ms % 1000 * 1000;
+		if (select(max + 1, &r, &w, NULL, &tv) < 1) {
+			FD_ZERO(&r);
+			FD_ZERO(&w);
+		}
 	}
-	status = check(db, why, cap);
+	if (db->packet)
+		status = check(&db->conn[0], why, cap);
+	else {
+		snprintf(why, cap, "%s", db->news + strlen(EVENT));
+		status = db->hopeless ? -1 : 1;
+	}
 	db_free(db);
 	return status;
 }

@@ -22,6 +22,7 @@ struct db_config {
 	const char *user, *pass, *name;	/* "": as the client library's option files say */
 	const char *table;
 	int timeout;		/* seconds a mail may wait */
+	int connections;	/* at most */
 	size_t max_size;	/* largest mail, octets: the table must hold it */
 };
 
@@ -38,6 +39,7 @@ struct db_row { struct db_text to, recipient, hash; };	/* what differs by recipi
 struct db_columns {
 	time_t date;
 	struct db_text from, subject, body, charset, content_type, mail;
+	size_t spare;		/* octets by which the mail's limit is lower than the server's */
 	struct db_row *row;
 	size_t rows;
 };
@@ -73,7 +75,8 @@ enum db_status db_add(struct db *, struct db_mail *);
 struct db_mail *db_done(struct db *);	/* a mail that has its status, or NULL */
 
 size_t	db_held(const struct db *);	/* octets of its own for statements on their way */
-size_t	db_max_mail(const struct db *);	/* largest mail the server takes; SIZE_MAX: not known */
+size_t	db_max_mail(const struct db *);	/* largest mail the server took when last asked, or SIZE_MAX */
+int	db_too_big(const struct db *, size_t len);	/* for the server as it is now: 552 */
 unsigned long db_statements(const struct db *);	/* INSERTs committed */
 const char *db_news(struct db *);	/* one line for the log since the last call, or NULL */
 

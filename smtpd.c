@@ -75,6 +75,7 @@ enum {
 	COLD_MS = 2,		/* what an idle session's first word may wait while others are busy */
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
+	DB_CONNECTIONS = 32,	/* to the database, of all workers, where these are not more */
 	STOP_SECONDS = 12	/* for mails at the database once TERM has come */
 };
 
@@ -748,7 +749,7 @@ transaction_fail(struct session *s, int code)
 	mail_free(s);
 }
 
-/* The largest message that is taken: EHLO announces it, and 552 is beyond it. */
+/* The largest message that is taken, as far as is known: EHLO announces it. */
 static uint64_t
 size_limit(void)
 {
@@ -758,7 +759,14 @@ size_limit(void)
 	return max < (uint64_t)conf.num[GSMTP_MAX_SIZE] ? max : (uint64_t)conf.num[GSMTP_MAX_SIZE];
 }
 
-/* Adds octets to the mail within size_limit() and GSMTP_MAX_MEMORY. */
+/* Beyond that is 552, but not before the server has been asked again. */
+static int
+too_big(uint64_t n)
+{
+	return n > (uint64_t)conf.num[GSMTP_MAX_SIZE] || db_too_big(db, (size_t)n + TRACE_MAX);
+}
+
+/* Adds octets to the mail unless it is too_big(), within GSMTP_MAX_MEMORY. */
 static void
 mail_add(struct session *s, const char *p, size_t n)
 {
@@ -768,7 +776,7 @@ mail_add(struct session *s, const char *p, size_t n)
 	s->tx.size += n;
 	if (s->tx.fail || n == 0)
 		return;
-	if (s->tx.trace > 0 && s->tx.size > size_limit())
+	if (s->tx.trace > 0 && too_big(s->tx.size))
 		transaction_fail(s, 552);
 	else if ((more > 0 && !room(more)) || hold(b, p, n) == -1)
 		transaction_fail(s, 452);
@@ -1081,6 +1089,7 @@ save_email(struct session *s)
 	col->charset = (struct db_text){ found.first.charset, strlen(found.first.charset) };
 	col->content_type = (struct db_text){ found.first.type, strlen(found.first.type) };
 	col->mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
+	col->spare = TRACE_MAX - s->tx.trace;
 	if (make_columns(s, col) == -1)
 		transaction_fail(s, 452);
 	else
@@ -1291,7 +1300,7 @@ mail_parameter(struct session *s, const char *p)
 	if (strncasecmp(p, "SIZE=", 5) == 0) {			/* RFC 1870 */
 		if (parse_number(p + 5, &n) == -1)
 			reply(s, 501, "5.5.4", "SIZE= takes a number");
-		else if (n > size_limit())
+		else if (too_big(n))
 			reply_failure(s, 552);
 		else
 			return 0;
@@ -2278,6 +2287,7 @@ database(const struct config *c)
 	d.name = c->text[MYSQL_DB];
 	d.table = c->text[GM_MAIL_TABLE];
 	d.timeout = (int)c->num[MYSQL_TIMEOUT];
+	d.connections = (int)(DB_CONNECTIONS / c->num[GSMTP_WORKERS]);
 	d.max_size = (size_t)c->num[GSMTP_MAX_SIZE];
 	return d;
 }

@@ -560,6 +560,7 @@ db_timeout(const struct db *db)
 }
 
 size_t db_max_mail(const struct db *db) { (void)db; return world.how & TIGHT ? 3000 : SIZE_MAX; }
+int	db_too_big(const struct db *db, size_t n) { return n > db_max_mail(db); }
 unsigned long db_statements(const struct db *db) { (void)db; return 0; }
 void	db_run(struct db *db, const fd_set *r, const fd_set *w) { (void)db, (void)r, (void)w; }
 void
