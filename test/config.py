@@ -374,6 +374,19 @@ def etc_smtpd_conf(db):
     status, said = elsewhere(etc, "-t")
     ok("it is read without -c", status == 0 and "# /etc/smtpd.conf:" in said, said)
     ok("-c takes another", "not set" in elsewhere(etc, "-t", "-c", "/dev/null")[1])
+    log = os.path.join(DIR, "log.txt")
+    if os.path.exists(log):
+        os.unlink(log)
+    write(basis(db) + "GM_ALLOWED_HOSTS=a.org\nGSMTP_MAX_RCPT=8\nGSMTP_MAX_RCPT=9\n", name=conf)
+    p = start(["unshare", "-m", "sh", "-c", "mount --bind '%s' /etc && exec nohup '%s' -l log.txt"
+               % (etc, SMTPD)], os.path.join(DIR, "nohup.out"), cwd=DIR)
+
+    def logged(what):
+        with open(log) as f:
+            return what in f.read()
+    ok("nohup ./smtpd -l log.txt &", wait(lambda: os.path.exists(log) and logged("worker-start"), 10))
+    ok("with its warnings in the log", logged("warning /etc/smtpd.conf:"))
+    same("it ends", stop(p), 0)
     for line in OPENSMTPD.splitlines()[1:] + ['ext_if = "eth0"', "pki mail cert \"/etc/ssl/x.pem\""]:
         write("# theirs\n" + line + "\n" + OPENSMTPD, name=conf)
         for argv in ["-t"], []:
