@@ -3318,13 +3318,6 @@ parse_options(int argc, char **argv)
 	}
 }
 
-/* The arguments as they are now: workers write over those of ps(1). */
-static char *
-copy(const char *s)
-{
-	return s ? must(strdup(s)) : NULL;
-}
-
 /* Signals are heard while a loop sleeps and at no other time, whatever a supervisor had blocked. */
 static void
 catch_signals(void)
@@ -3365,10 +3358,6 @@ main(int argc, char **argv)
 	close(i);
 	parse_options(argc, argv);
 	journal.pid = (long)getpid();
-	config_file = copy(config_file);
-	port = copy(port);
-	for (i = 0; i < NAMES; i++)
-		cli[i] = copy(cli[i]);
 	if (parse_number(port, &n) == -1 || n < 1 || n > 65535)
 		die("-p %s: not a port", port);
 	if (config_load(&c, why, sizeof(why)) == -1)
