@@ -67,6 +67,9 @@ bench:
 fuzz:
 	@sh test/fuzz
 
+ports:
+	@sh test/ports
+
 simulate:
 	@sh test/simulate
 
