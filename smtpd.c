@@ -43,6 +43,9 @@
 #include <strings.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "db.h"
 #include "mime.h"
@@ -61,7 +64,7 @@ enum {
 	READ_MAX = 131072,	/* octets of a message taken from one client at once */
 	COMMANDS_MAX = 512,	/* octets of commands: many who pipeline must not make others wait */
 	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
-	KEEP_MAX = 1048576,	/* scratch memory kept from one mail to the next */
+	OWN_MAX = 1048576,	/* larger pieces of memory go back to the system one by one */
 	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
 	LOG_LINE = 2048,	/* a line of the log, without its time */
 	LOG_MS = 10,		/* lines of a worker that wait for others to be sent with */
@@ -244,7 +247,7 @@ static int top = -1, nsessions, npending, max_sessions;
 static unsigned long next_id;
 static struct db *db;
 static volatile struct slot *me;	/* its slot on the board */
-static size_t held;
+static size_t held, held_before;	/* octets for sessions: now, and a second ago */
 static struct mime_span *allowed;
 static size_t nallowed;
 static struct network *proxies;
@@ -481,17 +484,6 @@ let_go(struct buffer *b)
 {
 	held -= b->cap;
 	buf_free(b);
-}
-
-/* Memory that grows to what the largest mail needed and is given back after it. */
-static char *
-scratch(struct buffer *b, size_t cap)
-{
-	if (b->cap < cap) {
-		buf_free(b);
-		b->cap = (b->ptr = malloc(cap)) != NULL ? cap : 0;
-	}
-	return b->ptr;
 }
 
 /* ---- replies ---- */
@@ -1007,28 +999,42 @@ make_row(struct db_row *row, const char *rcpt, struct md5 before_to, char *text)
 	return copy_text(&row->hash, text, hex, sizeof(hex));
 }
 
-/* The columns into a block of the mail's own, which stays until it is answered; -1: no memory. */
+/*
+ * Everything of the row that is not the mail itself goes into one piece of memory: the body
+ * first, as room is asked for the most that it can be, and the rest of that given back. Three
+ * octets of UTF-8 for one are enough for all charsets but few. -1: there is no room.
+ */
 static int
-make_columns(struct session *s, struct db_columns *c)
+make_columns(struct session *s, const struct mime_body *found, struct db_columns *c)
 {
 	struct buffer *b = &s->tx.columns;
 	struct md5 hash = MD5_START;
 	const char *rcpt = s->tx.rcpt.ptr;
+	size_t i, times, cap, len, rest;
 	char *text;
-	size_t i, cap;
 
-	cap = s->tx.rcpts * (sizeof(*c->row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + HASH_LEN) +
-	    2 * s->tx.rcpt.len + c->from.len + c->subject.len + c->body.len + c->charset.len +
-	    c->content_type.len;
-	if (!room(cap) || (b->ptr = malloc(cap)) == NULL)
+	for (times = 3; ; times = MIME_EXPANSION) {
+		cap = 16 + (found->octets < BODY_MAX / times ? found->octets * times : BODY_MAX);
+		if (!room(cap) || (b->ptr = malloc(cap)) == NULL)
+			return -1;
+		len = mime_body_text(found, b->ptr, cap);
+		if (len + 8 < cap || times == MIME_EXPANSION)
+			break;
+		buf_free(b);
+	}
+	cap = (len | (sizeof(void *) - 1)) + 1;		/* where the rows begin */
+	rest = s->tx.rcpts * (sizeof(*c->row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + HASH_LEN) +
+	    2 * s->tx.rcpt.len + c->from.len + c->subject.len + c->charset.len + c->content_type.len;
+	if ((text = realloc(b->ptr, cap + rest)) == NULL)
 		return -1;
-	held += b->cap = cap;
-	c->row = (struct db_row *)(void *)b->ptr;
+	b->ptr = text;
+	held += b->cap = cap + rest;
+	c->body = (struct db_text){ b->ptr, len };
+	c->row = (struct db_row *)(void *)(b->ptr + cap);
 	c->rows = s->tx.rcpts;
-	text = b->ptr + c->rows * sizeof(*c->row);
+	text = (char *)(c->row + c->rows);
 	text = copy_text(&c->from, text, c->from.ptr, c->from.len);
 	text = copy_text(&c->subject, text, c->subject.ptr, c->subject.len);
-	text = copy_text(&c->body, text, c->body.ptr, c->body.len);
 	text = copy_text(&c->charset, text, c->charset.ptr, c->charset.len);
 	text = copy_text(&c->content_type, text, c->content_type.ptr, c->content_type.len);
 	md5_add(&hash, c->body.ptr, c->body.len);
@@ -1047,61 +1053,52 @@ static void
 save_email(struct session *s)
 {
 	static char from[PATH_MAX_IN * 4 + 1], subject[SUBJECT_MAX + 1];
-	static struct buffer body;
 	static struct mime_body found;
-	const char *msg, *rcpt = s->tx.rcpt.ptr;
-	size_t len, cap;
-	struct mime_span header, name, value, from_field = { "", 0 }, subject_field = { "", 0 };
+	static const char none[] = "";
+	const char *msg;
+	size_t len;
+	struct mime_span header, name, value, from_field = { none, 0 }, subject_field = { none, 0 };
 	struct db_columns *col = &s->mail.col;
-	int checked = !conf.num[GSMTP_CHECK_HEADER] || strchr(rcpt, '@') == NULL;
-	int have_from = 0, have_subject = 0;
+	int checked = !conf.num[GSMTP_CHECK_HEADER] || strchr(s->tx.rcpt.ptr, '@') == NULL;
 	enum db_status status = DB_LOST;
 
 	memset(col, 0, sizeof(*col));
 	s->since = now;
-	if (s->tx.fail)
-		goto answer;
+	if (s->tx.fail) {
+		answer(s, DB_LOST);
+		return;
+	}
 	msg = s->tx.mail.ptr + s->tx.trace;
 	len = s->tx.mail.len - s->tx.trace;
 	header = mime_header(msg, len);
 	while (mime_next_field(&header, &name, &value)) {
-		if (!have_from && mime_is(name, "From"))
-			from_field = value, have_from = 1;
-		else if (!have_subject && mime_is(name, "Subject"))
-			subject_field = value, have_subject = 1;
+		if (from_field.ptr == none && mime_is(name, "From"))
+			from_field = value;
+		else if (subject_field.ptr == none && mime_is(name, "Subject"))
+			subject_field = value;
 		else if (!checked && is_recipient_field(name))
 			checked = extract_email(value);
 	}
-	if (!checked) {
-		transaction_fail(s, 550);
-		goto answer;
-	}
 	mime_body(msg, len, &found);
-	cap = (found.octets < BODY_MAX / MIME_EXPANSION ? found.octets * MIME_EXPANSION : BODY_MAX) + 1;
-	if (scratch(&body, cap) == NULL)
-		goto answer;
 	col->date = time(NULL);
 	col->from = (struct db_text){ from, extract_from_email(from_field, s->tx.from, from,
 	    sizeof(from)) };
 	col->subject = (struct db_text){ subject, mime_words(subject_field,
 	    found.first.charset, subject, sizeof(subject)) };
-	col->body = (struct db_text){ body.ptr, mime_body_text(&found, body.ptr, cap) };
 	col->charset = (struct db_text){ found.first.charset, strlen(found.first.charset) };
 	col->content_type = (struct db_text){ found.first.type, strlen(found.first.type) };
 	col->mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
 	col->spare = TRACE_MAX - s->tx.trace;
-	if (make_columns(s, col) == -1)
+	if (!checked)
+		transaction_fail(s, 550);
+	else if (make_columns(s, &found, col) == -1)
 		transaction_fail(s, 452);
-	else
-		status = db_add(db, &s->mail);
-	if (body.cap > KEEP_MAX)
-		buf_free(&body);
-answer:
-	if (status == DB_PENDING) {
+	else if ((status = db_add(db, &s->mail)) == DB_PENDING) {
 		s->state = STORING;
 		npending++;
-	} else
-		answer(s, status);
+		return;
+	}
+	answer(s, status);
 }
 
 /* ---- DATA and BDAT: the message's octets ---- */
@@ -2094,7 +2091,7 @@ wait_for_work(fd_set *r, fd_set *w, int master, int *all)
 				max = listeners.list[i].fd;
 		}
 	db_watch(db, r, w, &max);
-	if ((nsessions > 0 || life != SERVING) && (ms < 0 || ms > 1000))
+	if ((nsessions > 0 || held != held_before || life != SERVING) && (ms < 0 || ms > 1000))
 		ms = 1000;		/* the timeouts of sessions are looked at once a second */
 	if (life == LAST_CALL)
 		ms = 0;
@@ -2141,7 +2138,7 @@ serve(fd_set *r, fd_set *w, int n)
 		}
 }
 
-/* What is done once a second: timeouts. */
+/* What is done once a second: timeouts, and memory given back. */
 static void
 tick(void)
 {
@@ -2155,6 +2152,11 @@ tick(void)
 	for (fd = top; fd >= 0; fd--)
 		if (sessions[fd])
 			session_timeout(sessions[fd], busy);
+#ifdef M_MMAP_THRESHOLD
+	if (held < held_before)		/* glibc keeps what is free for itself, unasked for ever */
+		malloc_trim(OWN_MAX);
+#endif
+	held_before = held;
 }
 
 /* What ends a worker, step by step. quiet: a look at all sessions found nothing ready. */
@@ -2313,6 +2315,9 @@ worker(int slot, int master, const struct passwd *pw)
 		log_flush();
 		exit(1);
 	}
+#ifdef M_MMAP_THRESHOLD
+	mallopt(M_MMAP_THRESHOLD, OWN_MAX);
+#endif
 	got_stop = got_hup = got_usr1 = 0;
 	max_sessions = limit_descriptors();
 	me = &board->slot[slot];
