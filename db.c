@@ -1019,6 +1019,7 @@ rest(struct conn *c)
 {
 	text_free(c);
 	c->sent = c->size = 0;
+	c->failed = 0;
 	c->part = P_NONE;
 	c->state = IDLE;
 	c->since = c->db->now;
