@@ -34,6 +34,8 @@ has() {		# tool
 	fuzzer) echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
 		clang -fsanitize=fuzzer -x c -o /dev/null - 2>/dev/null ;;
 	galera) [ -n "$(find /usr/lib* -name libgalera_smm.so 2>/dev/null | head -n 1)" ] ;;
+	php) command -v php >/dev/null && php -r 'exit(extension_loaded("pdo_mysql") ? 0 : 1);' ;;
+	pymysql) /usr/bin/python3 -c 'import pymysql' 2>/dev/null ;;
 	openssl.h) echo '#include <openssl/ssl.h>' | cc -E - >/dev/null 2>&1 ;;
 	*) command -v "$1" >/dev/null 2>&1 ;;
 	esac
@@ -70,6 +72,10 @@ package() {	# manager tool: the packages that bring it
 	*:ip)			echo iproute2 ;;
 	*:systemd-analyze)	echo systemd ;;
 	*:setpriv)		echo util-linux ;;
+	apt-get:php)		echo php-cli php-mysql ;;
+	apt-get:pymysql)	echo python3-pymysql ;;
+	apt-get:node)		echo nodejs ;;
+	apt-get:setcap)		echo libcap2-bin ;;
 	apt-get:swaks)		echo swaks libnet-ssleay-perl ;;
 	*)			echo "$2" ;;
 	esac

@@ -246,6 +246,7 @@ def stop(p, sig=signal.SIGTERM, seconds=60):
 
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))	# so that what follows is done
+signal.signal(signal.SIGINT, signal.default_int_handler)	# what a shell's & ignores, children too
 
 
 @atexit.register
