@@ -24,6 +24,7 @@
 #define SECTIONS_MAX 20			/* of a parameter in pieces, RFC 2231 3; each is looked for anew */
 #define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
 #define DIGITS "0123456789"
+#define MISSED_MAX 1000			/* pairs of a text that no charset has are looked up */
 #define META_MAX 1024			/* octets of HTML that may name its charset, as browsers look */
 
 /* Where text goes: into ptr, or, where that is NULL, nowhere, only to see whether it is blank. */
@@ -259,6 +260,7 @@ struct conv {
 	int invalid, eight;		/* what was seen of the text as UTF-8 */
 	char hold[16];			/* a character that is not whole yet */
 	size_t held;
+	int missed;			/* pairs that other lacks as well */
 	char set, third;		/* a seven-bit form: what it has shifted to */
 	char esc[8];			/* an escape sequence, or UTF-7's base64, not whole yet */
 	size_t escaped;
@@ -446,11 +448,15 @@ put_other(struct conv *c, const char *p)
 		pair[1] = (char)(a % 2 == 0 ? b - 2 : b - 0x61 + (b >= 0xe0));
 	} else if (c->form != BIG5)
 		return 0;
+	if (c->missed == MISSED_MAX)
+		return 0;
 	if (c->other == (iconv_t)-1 && (c->other = open_any(c->form == BIG5 ? "BIG5-HKSCS" :
 	    "CP932 SHIFT_JIS")) == (iconv_t)-1)
 		return 0;
-	if (iconv(c->other, (void *)&in, &left, &dst, &room) == (size_t)-1)
+	if (iconv(c->other, (void *)&in, &left, &dst, &room) == (size_t)-1) {
+		c->missed++;
 		return 0;
+	}
 	iconv(c->other, NULL, NULL, &dst, &room);
 	put_converted(c->o, text, sizeof(text) - room);
 	return 1;
@@ -1869,7 +1875,9 @@ mime_body(const char *msg, size_t len, struct mime_body *b)
 	struct mime_part p;
 	int found = 0, rank, blank = 0;
 
-	memset(b, 0, sizeof(*b));
+	memset(&b->first, 0, sizeof(b->first));
+	b->octets = 0;
+	b->walk.here = b->walk.depth = 0;
 	b->first.body = span(msg + len, msg + len);
 	strcpy(b->first.type, "text/plain");
 	b->walk.rest = b->first.body;
