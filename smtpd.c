@@ -3158,9 +3158,18 @@ struct needs {
 static int
 prepare(const struct config *c, struct needs *n, long ms)
 {
-	int state;
+	const char *log = c->text[GSMTP_LOG_FILE];
+	int state, fresh;
 
 	memset(n, 0, sizeof(*n));
+	fresh = access(log, F_OK) == -1;
+	if (*log && log_open(log) == -1) {
+		snprintf(n->why, sizeof(n->why), "%s: GSMTP_LOG_FILE=%.900s: %s",
+		    c->source[GSMTP_LOG_FILE], log, strerror(errno));
+		return -1;
+	}
+	if (testing && fresh)
+		unlink(log);
 	if (find_user(c, &n->user, n->why, sizeof(n->why)) == -1)
 		return -1;
 	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], n->tls, sizeof(n->tls)) == -1) {
@@ -3204,13 +3213,12 @@ reload(void)
 		log_line(0, "log-error %s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
 	if (config_load(&c, new.why, sizeof(new.why)) == -1 ||
 	    (state = prepare(&c, &new, CHECK_MS)) == -1) {
+		if (*conf.text[GSMTP_LOG_FILE])		/* back to the one of before */
+			log_open(conf.text[GSMTP_LOG_FILE]);
 		log_line(0, "reload-error %s: the old configuration stays", new.why);
 		config_free(&c);
 		return;
 	}
-	if (*c.text[GSMTP_LOG_FILE] && strcmp(c.text[GSMTP_LOG_FILE], conf.text[GSMTP_LOG_FILE]) &&
-	    log_open(c.text[GSMTP_LOG_FILE]) == -1)
-		log_line(0, "log-error %s: %s", c.text[GSMTP_LOG_FILE], strerror(errno));
 	take(&c, &new, "reload", state);
 	for (i = 0; i < SLOTS; i++)
 		master.child[i].draining = 1;
@@ -3355,7 +3363,7 @@ main(int argc, char **argv)
 	struct needs needs;
 	char why[2048];
 	uint64_t n;
-	int i, state, fresh;
+	int i, state;
 
 	/* Where 0 to 2 were closed, no other descriptor may take their place. */
 	while ((i = open("/dev/null", O_RDWR)) != -1 && i <= STDERR_FILENO)
@@ -3369,12 +3377,6 @@ main(int argc, char **argv)
 		die("%s", why);
 	if (testing)
 		config_print(&c);
-	fresh = access(c.text[GSMTP_LOG_FILE], F_OK) == -1;
-	if (*c.text[GSMTP_LOG_FILE] && log_open(c.text[GSMTP_LOG_FILE]) == -1)
-		die("%s: GSMTP_LOG_FILE=%s: %s", c.source[GSMTP_LOG_FILE],
-		    c.text[GSMTP_LOG_FILE], strerror(errno));
-	if (testing && fresh)
-		unlink(c.text[GSMTP_LOG_FILE]);
 	catch_signals();
 	state = prepare(&c, &needs, testing ? 10 * CHECK_MS : CHECK_MS);
 	if (got_stop)

@@ -8,6 +8,7 @@ the tests whose names contain one of them.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -322,6 +323,42 @@ def hup_takes_no_mistake(db):
         c.close()
         server.config = old
     server.stop()
+
+
+@test
+def hup_takes_another_log(db):
+    """One that can be opened; else nothing of the new settings counts."""
+    one, two = (os.path.join(DIR, "hup-%s.log" % n) for n in ("one", "two"))
+
+    def logged(name, what):
+        if not os.path.exists(name):
+            return False
+        with open(name) as f:
+            return what in f.read()
+    for name in one, two:
+        if os.path.exists(name):
+            os.unlink(name)
+    rest = basis(db)
+    where = int(re.search(r"127.0.0.1:(\d+)", rest).group(1))
+    write(rest + "GM_ALLOWED_HOSTS=a.org\nGSMTP_LOG_FILE=%s\n" % one)
+    p = start([SMTPD, "-c", FILE], os.path.join(DIR, "hup.out"), cwd=DIR)
+    ok("it starts", wait(lambda: logged(one, "worker-start")))
+    write(rest + "GM_ALLOWED_HOSTS=b.org\nGSMTP_LOG_FILE=/no/folder/log\n")
+    p.send_signal(signal.SIGHUP)
+    ok("a folder that is none", wait(lambda: logged(one, "reload-error %s:7: GSMTP_LOG_FILE=/no/folder/log: No "
+                                                    "such file" % FILE)))
+    c = session(where, "MAIL FROM:<>")
+    same("the old settings stay", c.codes("RCPT TO:<x@a.org>", "RCPT TO:<x@b.org>"), [250, 550])
+    c.close()
+    write(rest + "GM_ALLOWED_HOSTS=b.org\nGM_MAIL_TABLE=none\nGSMTP_LOG_FILE=%s\n" % two)
+    p.send_signal(signal.SIGHUP)
+    ok("another log and a table that is none", wait(lambda: logged(one, "none' doesn't exist")))
+    write(rest + "GM_ALLOWED_HOSTS=b.org\nGSMTP_LOG_FILE=%s\n" % two)
+    p.send_signal(signal.SIGHUP)
+    ok("another log", wait(lambda: logged(two, "worker-start")))
+    ok("with the reload in it", logged(two, " reload "))
+    same("it ends", stop(p), 0)
+    ok("and its end", logged(two, " stopped"))
 
 
 @test
