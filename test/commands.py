@@ -18,6 +18,8 @@ sys.dont_write_bytecode = True
 from live import DIR, KEPT, ROOT, done, listening, ok, port, same, wait
 
 NOBODY = 65534
+# In a chroot / is no mount, whose propagation could be set; what is mounted is unmounted below.
+MOUNTS = ("unshare", "-m", "--propagation", "unchanged")
 tests = []
 
 
@@ -171,7 +173,8 @@ def full_or_read_only(_):
     where = tree("disk")
     small = DIR + "/small"
     os.makedirs(small, exist_ok=True)
-    mount = "mount -t tmpfs -o size=%s none '" + small + "' && cp -R '" + where + "'/. '" + small + \
+    mount = "mount --make-rprivate / 2>/dev/null; trap 'cd /; umount " + small + "' EXIT; " \
+        "mount -t tmpfs -o size=%s none '" + small + "' && cp -R '" + where + "'/. '" + small + \
         "' && cd '" + small + "' && "
     for what, size, before, sentence in (
             ("no room for a database", "30m", "", r"has only \d+ MB free, 200 MB are needed"),
@@ -179,15 +182,15 @@ def full_or_read_only(_):
              r"has only \d+ MB free|cannot be written to"),
             ("read-only", "30m", "mount -o remount,ro '%s' && " % small, "cannot be written to")):
         number = str(port())
-        result = end(begin(DIR, "-c", mount % size + before + "exec sh test/run",
-                           wrap=("unshare", "-m"), PORT=number))
+        result = end(begin(DIR, "-c", mount % size + before + "sh test/run",
+                           wrap=MOUNTS, PORT=number))
         says(what, result, sentence, small)
     # It fills while it runs: a database that is there already, but has no room to start.
     number = str(port())
     script = (mount % "400m" + "sh test/run >/dev/null && sh test/run stop && "
-              "{ head -c 500m /dev/zero >x; : >y; dd if=/dev/null of=x bs=1M seek=$(($(stat -c %s x) "
-              "/ 1048576 - 6)); } 2>/dev/null; exec sh test/run")
-    says("6 MB left", end(begin(DIR, "-c", script, wrap=("unshare", "-m"), PORT=number)),
+              "{ head -c 500m /dev/zero >x; : >y; dd if=/dev/null of=x bs=1M "
+              "seek=$(($(stat -c %s x) / 1048576 - 6)); } 2>/dev/null; sh test/run")
+    says("6 MB left", end(begin(DIR, "-c", script, wrap=MOUNTS, PORT=number)),
          "could not|cannot|does not start|failed|was not taken|free", small)
 
 
@@ -293,13 +296,15 @@ def minimal():
 
 
 def inside(root, command, *unshare, user=0):
-    """A shell in it, as the first process there, which sees no other; its last line: who is left."""
+    """A shell in it, the first of the processes it sees; last it tells which are left."""
     become = "setpriv --reuid=%d --regid=%d --clear-groups " % (user, user) if user else ""
-    return begin(root, "-c", 'mount -t proc proc proc; chroot . env -i HOME=/tmp '
+    return begin(root, "-c", 'mount --make-rprivate / 2>/dev/null; mount -t proc proc proc; '
+                 'chroot . env -i HOME=/tmp '
                  'PATH=/usr/local/bin:/usr/bin:/usr/sbin:/sbin:/bin ' + become + 'sh -c "$0"; '
                  'status=$?; trap "" INT TERM HUP; for p in proc/[0-9]*; do '
-                 '[ "$p" = proc/1 ] || tr "\\0" " " <"$p/cmdline"; done 2>/dev/null; exit $status',
-                 command, wrap=("unshare", "-m", "-p", "-f") + unshare)
+                 '[ "$p" = proc/1 ] || tr "\\0" " " <"$p/cmdline"; done 2>/dev/null; '
+                 'umount -l proc; exit $status',
+                 command, wrap=MOUNTS + ("-p", "-f") + unshare)
 
 
 OFF = "exec sh /smtpd/test/run"
@@ -309,8 +314,8 @@ OFF = "exec sh /smtpd/test/run"
 def machine_that_has_nothing(_):
     root = minimal()
     policy = root + "/usr/sbin/policy-rc.d"
-    left_behind = ("#!/bin/sh\n# made by test/lib.sh of smtpd, for as long as this process is there: "
-                   "999999\nkill -0 999999 2>/dev/null || exit 0\nexit 101\n")
+    left_behind = ("#!/bin/sh\n"
+                   "# made by test/lib.sh of smtpd, for as long as this process is there: 999999\nkill -0 999999 2>/dev/null || exit 0\nexit 101\n")
 
     def put(text):
         with open(policy, "w") as f:
@@ -340,7 +345,8 @@ def machine_that_has_nothing(_):
     time.sleep(2)
     os.killpg(p.pid, signal.SIGINT)
     status, text = end(p)
-    ok("Ctrl-C then", status == 130 and "as soon as the package manager has" in text, (status, text))
+    ok("Ctrl-C then", status == 130 and "as soon as the package manager has" in text,
+       (status, text))
     ok("no policy-rc.d stays", not os.path.exists(policy))
     same("no package is half installed", sh('chroot "$1" dpkg --audit', root), "")
 
