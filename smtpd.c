@@ -65,7 +65,7 @@ enum {
 	COMMANDS_MAX = 512,	/* octets of commands: many who pipeline must not make others wait */
 	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
 	OWN_MAX = 1048576,	/* larger pieces of memory go back to the system one by one */
-	SPARE_FDS = 24,		/* descriptors of a worker that are not clients */
+	SPARE_FDS = 22,		/* descriptors of a worker that are not clients */
 	LOG_LINE = 2048,	/* a line of the log, without its time */
 	LOG_MS = 10,		/* lines of a worker that wait for others to be sent with */
 	CHECK_MS = 3000,	/* for the database to answer at start and reload */
@@ -164,6 +164,7 @@ struct session {
 	enum eod eod;
 	unsigned char esmtp;		/* greeted with EHLO */
 	unsigned char skip;		/* within a line that is too long */
+	unsigned char told;		/* a refused address is in the log */
 	unsigned char starttls;		/* the 220 is on its way, nothing more is read in the clear */
 	unsigned char abrupt, shut;	/* CLOSING: close() at once; or shutdown() has been done */
 	int errors;
@@ -186,10 +187,12 @@ struct session {
 /* What is counted, as the line of USR1 names it. */
 enum count {
 	N_CLIENTS, N_HELD,		/* of now: connections, octets in memory; the rest only grow */
-	N_CONNECTIONS, N_MAILS, N_ROWS, N_OCTETS, N_DEFERRED, N_REFUSED, N_STATEMENTS, COUNTS
+	N_CONNECTIONS, N_MAILS, N_ROWS, N_OCTETS, N_DEFERRED, N_REFUSED, N_REFUSED_RCPT, N_STATEMENTS,
+	COUNTS
 };
 static const char *const count_names[COUNTS] = {
-	"clients", "held", "connections", "mails", "rows", "octets", "deferred", "refused", "statements"
+	"clients", "held", "connections", "mails", "rows", "octets", "deferred", "refused",
+	"refused_rcpt", "statements"
 };
 
 /*
@@ -245,6 +248,7 @@ static fd_set hot_readers, hot_writers;	/* those that were active lately: look_a
 static long long look_at;		/* ms: when to look at all of them again */
 static int top = -1, nsessions, npending, max_sessions;
 static unsigned long next_id;
+static const char *envelope;		/* the MAIL or RCPT that runs */
 static struct db *db;
 static volatile struct slot *me;	/* its slot on the board */
 static size_t held, held_before;	/* octets for sessions: now, and a second ago */
@@ -364,6 +368,18 @@ log_line(unsigned long session, const char *fmt, ...)
 	}
 	line[len++] = '\n';
 	log_add(line, len);
+}
+
+/* Text as a value in the log: whatever it is, it does not end the value. */
+static const char *
+log_value(const char *text, char dst[PATH_MAX_IN + 1])
+{
+	size_t i;
+
+	for (i = 0; i < PATH_MAX_IN && text[i]; i++)
+		dst[i] = strchr(" <>", text[i]) ? '_' : text[i];
+	dst[i] = '\0';
+	return dst;
 }
 
 /* -1 with errno; the old file stays in use then. */
@@ -507,7 +523,7 @@ out(struct session *s, const char *p, size_t n)
 static void
 reply(struct session *s, int code, const char *status, const char *fmt, ...)
 {
-	char line[REPLY_MAX];
+	char line[REPLY_MAX + 1], shown[PATH_MAX_IN + 1];
 	va_list ap;
 	size_t i, n;
 	int len;
@@ -521,17 +537,25 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 	len = snprintf(line, sizeof(line), status ? "%d %s " : "%d ", code, status);
 	n = (size_t)len;
 	va_start(ap, fmt);
-	len = vsnprintf(line + n, sizeof(line) - 2 - n, fmt, ap);
+	len = vsnprintf(line + n, REPLY_MAX - 2 - n, fmt, ap);
 	va_end(ap);
 	if (len > 0)
-		n += (size_t)len < sizeof(line) - 2 - n ? (size_t)len : sizeof(line) - 3 - n;
+		n += (size_t)len < REPLY_MAX - 2 - n ? (size_t)len : REPLY_MAX - 3 - n;
 	for (i = 0; i < n; i++)
 		if ((unsigned char)line[i] < ' ' || (unsigned char)line[i] > '~')
 			line[i] = '?';
 	if (conf.num[GSMTP_VERBOSE])
 		log_line(s->id, "reply %.*s", (int)n, line);
-	memcpy(line + n, "\r\n", 2);
+	memcpy(line + n, "\r\n", 3);
 	out(s, line, n + 2);
+	if (code >= 400 && envelope != NULL) {
+		me->n[N_REFUSED_RCPT]++;
+		line[n] = '\0';
+		if (!s->told)
+			log_line(s->id, "refused-rcpt command=%s client=%s reply=%s", envelope, s->peer,
+			    log_value(line, shown));
+		s->told = 1;
+	}
 	if (code == 421 || code == 221) {
 		transaction_reset(s);
 		s->state = CLOSING;
@@ -877,18 +901,6 @@ reply_failure(struct session *s, int code)
 		reply(s, 550, "5.7.1", "no address of a serviced domain in To, Cc or Bcc");
 	else
 		reply(s, 554, "5.6.0", "the database refuses this message");
-}
-
-/* Text as a value in the log: whatever it is, it does not end the value. */
-static const char *
-log_value(const char *text, char dst[PATH_MAX_IN + 1])
-{
-	size_t i;
-
-	for (i = 0; i < PATH_MAX_IN && text[i]; i++)
-		dst[i] = strchr(" <>", text[i]) ? '_' : text[i];
-	dst[i] = '\0';
-	return dst;
 }
 
 /* The transaction is over: its line in the log, its reply, and what was pipelined behind it. */
@@ -1418,36 +1430,33 @@ cmd_rset(struct session *s, char *arg)
 	reply(s, 250, "2.0.0", "OK");
 }
 
-#define HTTP "this is SMTP, not HTTP"
-
-/* Commands whose whole work is their reply. */
-static const struct answer { const char *verb; int code; const char *status, *text; } answers[] = {
-	{ "NOOP", 250, "2.0.0", "OK" },
-	{ "QUIT", 221, "2.0.0", "Bye" },
-	{ "VRFY", 252, "2.1.5", "send some mail, it will be stored if it can be" },
-	{ "EXPN", 502, "5.5.1", "no lists here" },
-	{ "HELP", 214, "2.0.0", "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT: see RFC 5321" },
-	/* A browser, made to send mail by some page: nothing that follows may be read as SMTP. */
-	{ "GET", 221, "2.7.0", HTTP }, { "POST", 221, "2.7.0", HTTP }, { "PUT", 221, "2.7.0", HTTP },
-	{ "HEAD", 221, "2.7.0", HTTP }, { "OPTIONS", 221, "2.7.0", HTTP },
-	{ "CONNECT", 221, "2.7.0", HTTP },
-};
-
 #define ANY (IN(NEW) | IN(GREETED) | IN(MAIL) | IN(RCPT) | IN(CHUNKED))
+/* A browser, made to send mail by some page: nothing that follows may be read as SMTP. */
+#define HTTP NULL, ANY, 221, "2.7.0", "this is SMTP, not HTTP"
 
 static const struct command {
 	const char *verb;
 	void (*run)(struct session *, char *arg);
 	unsigned when;			/* states in which it is in sequence */
+	int code;			/* the reply, where that is all the work */
+	const char *status, *text;
 } commands[] = {
-	{ "HELO", cmd_helo, ANY },
-	{ "EHLO", cmd_ehlo, ANY },
-	{ "STARTTLS", cmd_starttls, IN(GREETED) },
-	{ "MAIL", cmd_mail, IN(GREETED) },
-	{ "RCPT", cmd_rcpt, IN(MAIL) | IN(RCPT) },
-	{ "DATA", cmd_data, IN(RCPT) },
-	{ "BDAT", cmd_bdat, ANY },
-	{ "RSET", cmd_rset, ANY },
+	{ "HELO", cmd_helo, ANY, 0, NULL, NULL },
+	{ "EHLO", cmd_ehlo, ANY, 0, NULL, NULL },
+	{ "STARTTLS", cmd_starttls, IN(GREETED), 0, NULL, NULL },
+	{ "MAIL", cmd_mail, IN(GREETED), 0, NULL, NULL },
+	{ "RCPT", cmd_rcpt, IN(MAIL) | IN(RCPT), 0, NULL, NULL },
+	{ "DATA", cmd_data, IN(RCPT), 0, NULL, NULL },
+	{ "BDAT", cmd_bdat, ANY, 0, NULL, NULL },
+	{ "RSET", cmd_rset, ANY, 0, NULL, NULL },
+	{ "NOOP", NULL, ANY, 250, "2.0.0", "OK" },
+	{ "QUIT", NULL, ANY, 221, "2.0.0", "Bye" },
+	{ "VRFY", NULL, ANY, 252, "2.1.5", "send some mail, it will be stored if it can be" },
+	{ "EXPN", NULL, ANY, 502, "5.5.1", "no lists here" },
+	{ "HELP", NULL, ANY, 214, "2.0.0",
+	    "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT: see RFC 5321" },
+	{ "GET", HTTP }, { "POST", HTTP }, { "PUT", HTTP }, { "HEAD", HTTP }, { "OPTIONS", HTTP },
+	{ "CONNECT", HTTP },
 };
 
 /* Runs one command; line is its own copy, without CRLF. */
@@ -1455,31 +1464,31 @@ static void
 command(struct session *s, char *line)
 {
 	const struct command *c = commands, *end = c + sizeof(commands) / sizeof(*commands);
-	const struct answer *a = answers, *last = a + sizeof(answers) / sizeof(*answers);
 	size_t n = strlen(line);
-	char *arg;
+	char shown[PATH_MAX_IN + 1];
 
 	while (n > 0 && line[n - 1] == ' ')
 		line[--n] = '\0';
 	if (conf.num[GSMTP_VERBOSE])
 		log_line(s->id, "command %s", line);
 	n = strcspn(line, " ");
-	arg = line + n + strspn(line + n, " ");
 	while (c < end && (strlen(c->verb) != n || strncasecmp(c->verb, line, n) != 0))
 		c++;
-	while (c == end && a < last && (strlen(a->verb) != n || strncasecmp(a->verb, line, n) != 0))
-		a++;
-	if (c == end && a < last)
-		reply(s, a->code, a->status, "%s", a->text);
-	else if (c == end)
+	if (c == end)
 		reply(s, 500, "5.5.2", "unknown command");
 	else if (!(c->when & IN(s->state)))
 		reply(s, 503, "5.5.1", s->state == NEW ? "EHLO or HELO first" :
 		    s->state == GREETED ? "MAIL first" : c->run == cmd_mail ?
 		    "one transaction at a time" : s->state == CHUNKED ?
 		    "BDAT or RSET now" : "RCPT first");
-	else
-		c->run(s, arg);
+	else if (c->run == NULL)
+		reply(s, c->code, c->status, "%s", c->text);
+	else {
+		if (c->run == cmd_mail || c->run == cmd_rcpt)
+			envelope = log_value(line, shown);
+		c->run(s, line + n + strspn(line + n, " "));
+		envelope = NULL;
+	}
 }
 
 /*
@@ -2228,6 +2237,17 @@ next_item(const char **list, struct mime_span *item)
 	return item->len > 0;
 }
 
+/* As many items as a list may have. */
+static size_t
+items(const char *list)
+{
+	size_t n = 1;
+
+	while (*list)
+		n += *list++ == ',';
+	return n;
+}
+
 static int
 parse_network(struct mime_span item, struct network *net)
 {
@@ -2301,7 +2321,6 @@ worker(int slot, int master, const struct passwd *pw)
 	struct db_config d = database(&conf);
 	const char *list;
 	struct mime_span item;
-	size_t n;
 
 	if (journal.fd != -1)
 		close(journal.fd);
@@ -2321,14 +2340,10 @@ worker(int slot, int master, const struct passwd *pw)
 	got_stop = got_hup = got_usr1 = 0;
 	max_sessions = limit_descriptors();
 	me = &board->slot[slot];
-	for (n = 1, list = conf.text[GM_ALLOWED_HOSTS]; *list; list++)
-		n += *list == ',';
-	allowed = must(calloc(n, sizeof(*allowed)));
+	allowed = must(calloc(items(conf.text[GM_ALLOWED_HOSTS]), sizeof(*allowed)));
 	for (list = conf.text[GM_ALLOWED_HOSTS]; next_item(&list, &item); )
 		allowed[nallowed++] = item;
-	for (n = 1, list = conf.text[GSMTP_PROXY_FROM]; *list; list++)
-		n += *list == ',';
-	proxies = must(calloc(n, sizeof(*proxies)));
+	proxies = must(calloc(items(conf.text[GSMTP_PROXY_FROM]), sizeof(*proxies)));
 	for (list = conf.text[GSMTP_PROXY_FROM]; next_item(&list, &item); )
 		parse_network(item, &proxies[nproxies++]);
 	db = must(db_new(&d));
@@ -2629,9 +2644,13 @@ static int
 config_finish(struct config *c, char *why, size_t cap)
 {
 	char name[256] = "";
-	long cpus = 1, fds = FD_SETSIZE - SPARE_FDS;
-	long need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / fds;
+	long cpus = 1, fds = FDS - SPARE_FDS - 2 * (long)items(c->text[GSMTP_LISTEN]);
+	long need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / (fds > 0 ? fds : 1);
 
+	if (fds < 1) {
+		snprintf(why, cap, "%s: GSMTP_LISTEN: too many addresses", c->source[GSMTP_LISTEN]);
+		return -1;
+	}
 	if (*c->text[GM_ALLOWED_HOSTS] == '\0') {
 		snprintf(why, cap, "GM_ALLOWED_HOSTS is not set: it names the domains to take mail "
 		    "for, as in GM_ALLOWED_HOSTS=example.org,*.example.org");
@@ -2831,7 +2850,7 @@ listen_all(const struct config *c, struct listeners *to, char *why, size_t cap)
 	char text[300];
 	int error = 0, v6;
 
-	to->list = must(calloc(strlen(list) + 2, sizeof(*to->list)));
+	to->list = must(calloc(2 * items(list), sizeof(*to->list)));
 	to->n = 0;
 	snprintf(why, cap, "GSMTP_LISTEN names no address");
 	while (error == 0 && next_item(&list, &item)) {

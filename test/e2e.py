@@ -742,6 +742,25 @@ def usr1_counts(db):
 
 
 @test
+def refused_addresses_are_told(db):
+    server = Server(db, GSMTP_MAX_RCPT="1")
+    with session(server.port, "MAIL FROM:<a@b.example>") as c:
+        same("refused", c.codes("RCPT TO:<x y@other.example>", "RCPT TO:<b@other.example>", "NOOP",
+                                "RCPT TO:<b@test.example>", "RCPT TO:<c@test.example>", "RSET",
+                                "MAIL FROM:<a@b.example> SIZE=99999999999", "VRFY x"),
+             [501, 550, 250, 250, 452, 250, 552, 252])
+    with session(server.port, "MAIL FROM:<a@b.example>") as c:
+        same("refused", c.codes("RCPT TO:<b@other.example>"), [550])
+    ok("one line a session, with the address and why",
+       server.logged("refused-rcpt command=RCPT_TO:_b@other.example_ client=127.0.0.1 "
+                     "reply=550_5.7.1_relay_refused"), server.log())
+    same("one line a session", server.log().count(" refused-rcpt "), 2)
+    server.process.send_signal(signal.SIGUSR1)
+    ok("and counted", server.logged(" refused_rcpt=5 "), server.log())
+    server.stop()
+
+
+@test
 def dead_worker_is_replaced(db):
     server = Server(db)
     ok("two workers", wait(lambda: len(workers(server)) == 2), workers(server))
