@@ -8,12 +8,8 @@
 -- published definition is widened with its rows kept, and a table that is
 -- already so stays untouched. MariaDB 10.2 and MySQL 5.7 or later.
 --
--- Mail for an hour, no longer: run this from cron every minute, or as an
--- EVENT. LIMIT keeps each transaction, and what others wait for, short;
--- repeat it while it deletes anything.
---
---	DELETE FROM new_mail WHERE date < UTC_TIMESTAMP() - INTERVAL 1 HOUR
---	    ORDER BY date LIMIT 1000;
+-- purge.sql beside it deletes what has become old. Widening a large table copies
+-- and locks it: the README has a way without that.
 
 SET NAMES utf8mb4;
 -- Strict: what cannot be kept stops the upgrade instead of being cut. No more

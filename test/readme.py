@@ -339,6 +339,27 @@ ok("TLS to the database: without the option file it is refused", tls("[smtpd]\n"
 stop(server)
 shutil.rmtree(data, ignore_errors=True)
 
+# -- where to start reading: each function that is named is there
+
+source = {}
+for name in "smtpd.c", "db.c", "mime.c":
+    with open(os.path.join(ROOT, name)) as f:
+        source[name] = set(re.findall(r"^(?:[a-z].*[ \t*])?([a-z_]+)\(", f.read(), re.M))
+picture, table = re.search(r"(?s)The way of a mail.*?:\n\n(.*?)\n\nEach worker.*function by function:\n\n(.*?)\n\n",
+                           README).groups()
+every = set().union(*source.values())
+for line in picture.splitlines():
+    for name in re.findall(r"[a-z_]+", line[39:]) if "---" not in line else []:
+        if name != "after":
+            ok("the picture: there is " + name, name in every, line)
+for line in table.splitlines()[1:]:
+    file = line[49:57].strip() or file
+    for name in re.findall(r"[a-z_]+", line[26:49]):
+        ok("the table: %s is in %s" % (name, file), name in source[file], line)
+for name in "worker_loop", "wait_for_work", "serve", "results", "master_loop", "db_done":
+    ok("the README has " + name, re.search(r"\b%s\b" % name, README))
+    ok("there is " + name, name in every)
+
 # -- the end
 
 same("TERM ends what nohup started", stop(next(p for p in started if isinstance(p, Detached))), 0)
