@@ -21,11 +21,11 @@
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
 #define COMMENT_MAX 1024		/* octets in which a comment ends, or it is none */
-#define SECTIONS_MAX 20			/* of a parameter in pieces, RFC 2231 3; each is looked for anew */
+#define SECTIONS_MAX 20			/* of a parameter, RFC 2231 3; each is looked for anew */
 #define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
 #define DIGITS "0123456789"
 #define MISSED_MAX 1000			/* pairs of a text that no charset has are looked up */
-#define META_MAX 1024			/* octets of HTML that may name its charset, as browsers look */
+#define META_MAX 1024			/* octets of HTML that may name its charset */
 
 /* Where text goes: into ptr, or, where that is NULL, nowhere, only to see whether it is blank. */
 struct out {
@@ -189,7 +189,8 @@ put(struct out *o, const char *p, size_t n)
 static void
 put_char(struct out *o, unsigned u)
 {
-	char utf8[3] = { (char)(0xe0 | u >> 12), (char)(0x80 | (u >> 6 & 63)), (char)(0x80 | (u & 63)) };
+	char utf8[3] = { (char)(0xe0 | u >> 12), (char)(0x80 | (u >> 6 & 63)),
+	    (char)(0x80 | (u & 63)) };
 
 	if (u < 0x800)
 		utf8[1] = (char)(0xc0 | u >> 6);
@@ -222,15 +223,18 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " utf8 unicode11utf8 unicode20utf8 utf8mb4 ", "UTF-8", OCTETS },
 	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 ", "", OCTETS },
 	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "CP1252", OCTETS },
-	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS }, { " latin3 l3 ir109 ", "ISO-8859-3", OCTETS },
-	{ " latin4 l4 ir110 ", "ISO-8859-4", OCTETS }, { " latin9 l9 ", "ISO-8859-15", OCTETS },
+	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS },
+	{ " latin3 l3 ir109 ", "ISO-8859-3", OCTETS },
+	{ " latin4 l4 ir110 ", "ISO-8859-4", OCTETS },
+	{ " latin9 l9 ", "ISO-8859-15", OCTETS },
 	{ " cyrillic latincyrillic ir144 ", "ISO-8859-5", OCTETS },
 	{ " arabic latinarabic asmo708 ecma114 ir127 ", "ISO-8859-6", OCTETS },
 	{ " greek greek8 latingreek ecma118 elot928 ir126 suneugreek ", "ISO-8859-7", OCTETS },
 	{ " hebrew latinhebrew visual logical ir138 ", "ISO-8859-8", OCTETS },
 	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS },
 	{ " latin6 l6 ir157 ", "ISO-8859-10", OCTETS },
-	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS }, { " koi8r koi8 koi ", "KOI8-R", OCTETS },
+	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS },
+	{ " koi8r koi8 koi ", "KOI8-R", OCTETS },
 	{ " koi8u koi8ru ", "KOI8-U", OCTETS }, { " macintosh mac macroman ", "MACINTOSH", OCTETS },
 	{ " maccyrillic macukrainian ", "MAC-CYRILLIC MacCyrillic", OCTETS },
 	{ " macce maccentraleurope ", "MAC-CENTRALEUROPE MacCentralEurope", OCTETS },
@@ -238,8 +242,10 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " big5 big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 }, { " euctw ", "EUC-TW", PAIRS },
 	{ " shiftjis sjis kanji 31j 932 943 ", "CP932 SHIFT_JIS", SJIS },
 	{ " eucjp eucjpms eucpkdfmtjapanese 51932 ", "EUC-JP-MS EUC-JP", EUC_JP },
-	{ " 2022jp 2022jpms 2022jp1 2022jp3 2022jp2004 50220 50221 50222 ", "EUC-JP-MS EUC-JP", JP },
-	{ " euckr ksc5601 ksc56011987 ksc56011989 korean ir149 949 uhc 51949 ", "CP949 EUC-KR", PAIRS },
+	{ " 2022jp 2022jpms 2022jp1 2022jp3 2022jp2004 50220 50221 50222 ",
+	  "EUC-JP-MS EUC-JP", JP },
+	{ " euckr ksc5601 ksc56011987 ksc56011989 korean ir149 949 uhc 51949 ",
+	  "CP949 EUC-KR", PAIRS },
 	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " johab 1361 ", "JOHAB", PAIRS },
 	{ " hz hzgb2312 52936 ", "GB18030", HZ },
 	{ " utf7 unicode11utf7 unicode20utf7 65000 ", "UTF-16BE", UTF7 },
@@ -292,7 +298,8 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 static void
 find_charset(struct conv *c, const char *label)
 {
-	static const char *const prefixes[] = { "cs", "windows", "win", "cp", "ibm", "ms", "dos", "iso" };
+	static const char *const prefixes[] = { "cs", "windows", "win", "cp", "ibm", "ms", "dos",
+	    "iso" };
 	char key[LABEL_MAX + 2] = " ", *name = key + 1;
 	size_t i, n;
 
@@ -301,11 +308,14 @@ find_charset(struct conv *c, const char *label)
 			continue;
 		else if (is_digit(label[i]) || (label[i] >= 'a' && label[i] <= 'z'))
 			key[n++] = label[i];
-	for (i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++)
-		if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0 && name[strlen(prefixes[i])]) {
-			name += strlen(prefixes[i]);
+	for (i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++) {
+		size_t len = strlen(prefixes[i]);
+
+		if (strncmp(name, prefixes[i], len) == 0 && name[len]) {
+			name += len;
 			i = (size_t)-1;
 		}
+	}
 	c->seven = strncmp(name, "2022", 4) == 0;
 	n -= (size_t)(name - key);
 	memmove(key + 1, name, n);
@@ -481,8 +491,9 @@ conv_bad(struct conv *c, const char *p, size_t n)
 		return 1;
 	} else if (c->form == GB && is_digit((char)u[1]) && u[2] > 0x80 && is_digit((char)u[3]))
 		len = 4;
-	else if (c->form != OCTETS && n > 1 && u[0] > (jp && u[0] != 0x8e && u[0] != 0x8f ? 0xa0 : 0x80) &&
-	    u[0] != 0xff && (c->form != SJIS || (u[0] != 0xa0 && u[0] < 0xfd))) {
+	else if (c->form != OCTETS && n > 1 && u[0] != 0xff &&
+	    u[0] > (jp && u[0] != 0x8e && u[0] != 0x8f ? 0xa0 : 0x80) &&
+	    (c->form != SJIS || (u[0] != 0xa0 && u[0] < 0xfd))) {
 		if (put_other(c, p))
 			return 2;
 		if (u[1] & 0x80)
@@ -505,7 +516,8 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 	while (n > 0 && !c->o->full) {
 		give = n < slice ? n : slice;
 		/* Rows 89 to 92 of JIS X 0208 are NEC's; EUC-JP-MS takes them for private use. */
-		for (k = 0; is_japanese(c) && k + 1 < give; k += p[k] & 0x80 ? (p[k] == '\x8f') + 2u : 1)
+		for (k = 0; is_japanese(c) && k + 1 < give;
+		    k += p[k] & 0x80 ? (p[k] == '\x8f') + 2u : 1)
 			if ((unsigned char)p[k] >= 0xf9 && (unsigned char)p[k] <= 0xfc)
 				give = k;
 		dst = buf;
@@ -520,7 +532,8 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 			c->held = left;
 			return;
 		}
-		if (done == (size_t)-1 && errno != E2BIG && (errno != EINVAL || left == n || left >= SLICE)) {
+		if (done == (size_t)-1 && errno != E2BIG &&
+		    (errno != EINVAL || left == n || left >= SLICE)) {
 			k = conv_bad(c, p, n);
 			p += k, n -= k;
 			slice = SLICE;
@@ -818,7 +831,8 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 		}
 		for (len = (*p++ - ' ') & 63; len > 0 && p < next; len -= 3, p += 4) {
 			for (i = 0; i < 4; i++)
-				u[i] = p + i < next && is_ascii(p[i]) && p[i] >= ' ' ? (p[i] - ' ') & 63 : 0;
+				u[i] = p + i < next && is_ascii(p[i]) && p[i] >= ' ' ?
+				    (p[i] - ' ') & 63 : 0;
 			dst[n++] = (char)(u[0] << 2 | u[1] >> 4);
 			if (len > 1)
 				dst[n++] = (char)(u[1] << 4 | u[2] >> 2);
@@ -860,7 +874,8 @@ utf7_units(struct conv *c, char *dst, int *ended)
 	for (i = 0; i < n; i++)
 		all = all << 6 | (b64[(unsigned char)c->esc[i]] & 63);
 	c->escaped = 0;
-	*ended = bits % 16 < 6 && (all & ((UINT64_C(1) << bits % 16) - 1)) == 0 && (n > 0 || c->set == 2);
+	*ended = bits % 16 < 6 && (all & ((UINT64_C(1) << bits % 16) - 1)) == 0 &&
+	    (n > 0 || c->set == 2);
 	if (*ended)
 		for (; k < bits / 16 * 2; k++)
 			dst[k] = (char)(all >> (bits - 8 * (k + 1)));
@@ -874,7 +889,7 @@ utf7_units(struct conv *c, char *dst, int *ended)
 	return k;
 }
 
-/* UTF-7, RFC 2152, is UTF-16 in base64 between "+" and "-", and ASCII. set: 1 in base64, 2 later. */
+/* UTF-7, RFC 2152: ASCII, and UTF-16 in base64 between "+" and "-". set: 1 there, 2 later. */
 static void
 conv_utf7(struct conv *c, const char *p, size_t n)
 {
@@ -944,7 +959,8 @@ conv_end(struct conv *c)
 static int
 conv_start(struct conv *c)
 {
-	c->kind = strcmp(c->names, "UTF-8") == 0 ? UTF8 : strcmp(c->names, "CP1252") == 0 ? CP1252 : ICONV;
+	c->kind = strcmp(c->names, "UTF-8") == 0 ? UTF8 :
+	    strcmp(c->names, "CP1252") == 0 ? CP1252 : ICONV;
 	return c->kind != ICONV || (c->cd = open_any(c->names)) != (iconv_t)-1;
 }
 
@@ -1094,7 +1110,7 @@ is_known(const char *p, size_t n)
 	return 0;
 }
 
-/* The open level whose boundary a line is, the innermost first, or -1; 5.1.1. last: no part follows. */
+/* The open level whose boundary a line is, the innermost first, or -1. last: no part follows. */
 static int
 boundary_level(const struct mime_walk *w, const char *p, size_t n, int *last)
 {
@@ -1448,7 +1464,8 @@ put_run(struct out *o, const char *p, const char *end)
 	int none = 0;
 
 	(void)encoded_word(p, end, &w, &none);
-	conv_open(&c, w.charset.ptr, w.charset.len, (struct decoder){ w.text, w.encoding, 1, 0, 0, NULL, 0 }, 0, o);
+	conv_open(&c, w.charset.ptr, w.charset.len,
+	    (struct decoder){ w.text, w.encoding, 1, 0, 0, NULL, 0 }, 0, o);
 	after = convert_run(&c, p, end, &none);
 	none = 0;
 	if (guessed_wrong(&c))
@@ -1582,7 +1599,8 @@ next_mailbox(struct mime_span *list, struct mailbox *m)
 				m->len = 0;
 			if (c != '"')
 				end_word(m);
-			if (c == '<' || (c == ':' && m->angle != 2)) {	/* it was a name, or a route */
+			if (c == '<' || (c == ':' && m->angle != 2)) {
+				/* That was a name, a group's name or a route. */
 				m->rank = m->rank < 3 ? 0 : m->rank;
 				m->bare = 0;
 			}
@@ -1742,7 +1760,8 @@ open_level(struct mime_walk *w, const struct mime_part *part)
 		l->attachment = 0;		/* what it is to the message that it holds */
 		l->message = w->depth + 1;
 		w->here = 1;
-	} else if (strncmp(part->type, "multipart/", 10) == 0 && mime_field(part->header, "Content-Type", &v)) {
+	} else if (strncmp(part->type, "multipart/", 10) == 0 &&
+	    mime_field(part->header, "Content-Type", &v)) {
 		l->len = mime_param(v, "boundary", l->boundary, sizeof(l->boundary));
 		while (l->len > 0 && is_blank(l->boundary[l->len - 1]))
 			l->len--;
@@ -1779,7 +1798,8 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	part->attachment |= up && up->attachment;
 	p = part->body.ptr;
 	part->container = open_level(w, part);
-	if (part->container && !w->here && (find_boundary(w, &p, end, &last) != w->depth - 1 || last)) {
+	if (part->container && !w->here &&
+	    (find_boundary(w, &p, end, &last) != w->depth - 1 || last)) {
 		part->container = 0;	/* a multipart without parts is a part */
 		w->depth--;
 	}
@@ -1857,7 +1877,8 @@ rank_of(const struct mime_part *p)
 
 	if (strncmp(p->type, "text/", 5) == 0)
 		return (p->message ? 2 : 4) + shown;
-	return !p->container && (strncmp(p->type, "multipart/", 10) == 0 || is_type(p, "message/rfc822"));
+	return !p->container &&
+	    (strncmp(p->type, "multipart/", 10) == 0 || is_type(p, "message/rfc822"));
 }
 
 /* Is this plain text that follows such a body, in the same message? */
