@@ -315,7 +315,8 @@ def machine_that_has_nothing(_):
     root = minimal()
     policy = root + "/usr/sbin/policy-rc.d"
     left_behind = ("#!/bin/sh\n"
-                   "# made by test/lib.sh of smtpd, for as long as this process is there: 999999\nkill -0 999999 2>/dev/null || exit 0\nexit 101\n")
+                   "# made by test/lib.sh of smtpd, for as long as this process is there: 999999\n"
+                   "kill -0 999999 2>/dev/null || exit 0\nexit 101\n")
 
     def put(text):
         with open(policy, "w") as f:
