@@ -84,7 +84,10 @@ package() {	# manager tool: the packages that bring it
 again=			# what test/run is to be told to do no more than install
 need() {	# tool...: installs those that are missing, saying so first
 	missing=
-	for tool; do has "$tool" || missing="$missing $tool"; done
+	for tool; do
+		case "$missing " in *" $tool "*) continue ;; esac
+		has "$tool" || missing="$missing $tool"
+	done
 	manager=
 	for m in apt-get apk dnf pkgin pkg_add pkg brew; do has $m && manager=$m && break; done
 	as_root=
