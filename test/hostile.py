@@ -293,7 +293,7 @@ def evil_messages(db):
         if "-v" in sys.argv:
             print("     %s: %d after %.2f s" % (what, code, took))
         c.close()
-        by.end(what, took)
+        by.end(what, max(0.0, took))
     db.empty()
     recovered("evil messages", server)
     server.stop()
