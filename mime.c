@@ -1703,7 +1703,7 @@ describe(struct mime_part *p, int digest)
 		if (mime_is(name, "Content-Type") && type++ == 0) {
 			parse_type(p, t);
 			mime_param(v, "charset", p->charset, sizeof(p->charset));
-			p->charset[strcspn(p->charset, "\"")] = '\0';
+			p->charset[strcspn(p->charset, "\",")] = '\0';
 			for (c = p->charset; *c; c++)
 				*c = lower(*c);
 		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0)

@@ -433,6 +433,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ TYPE, "8-bit", "Content-Type: t\xe4xt/html\n\nx", 0, "text/html" },
 	{ BODY, "of no type", "Content-Type: \xff; charset=koi8-r\n\n\xc1", 0, "\xd0\xb0" },
 	{ CHARSET, "a quote at its end", "Content-Type: text/plain; charset=utf-8\"\n\nx", 0, "utf-8" },
+	{ CHARSET, "a comma behind it", "Content-Type: text/plain; charset=utf-8, text/html\n\nx", 0, "utf-8" },
 	{ CHARSET, "a quote at its beginning", "Content-Type: text/plain; charset=\"utf-8\n\nx", 0, "utf-8" },
 	{ CHARSET, "a comment before =", "Content-Type: text/plain; charset (really) = utf-8\n\nx", 0, "utf-8" },
 	{ CHARSET, "comments all about", "Content-Type: text/plain (a); (b) charset (c) = (d) koi8-r (e)\n\nx", 0, "koi8-r" },
