@@ -1573,9 +1573,10 @@ check_columns(struct conn *c, const char *table, const char *where, char *why, s
 		return error;
 	*why = '\0';
 	while ((row = mysql_fetch_row(c->result)) != NULL && len < cap)
-		len += (size_t)snprintf(why + len, cap - len, len ? ", `%s`" :
-		    "table %.0s%s cannot keep every mail for its columns `%s`", len ? row[0] : "", table,
-		    row[0]);
+		len += (size_t)snprintf(why + len, cap - len, "%s`%s`", len ? ", " : "", row[0]);
+	if (len > 0 && len < cap)
+		snprintf(why + len, cap - len, " of table %s cannot keep every mail: load schema.sql; "
+		    "a column that is not in it must do without a value", table);
 	return 0;
 }
 

@@ -1117,6 +1117,13 @@ test_check(void)
 	conf.hosts = "/nowhere,127.0.0.1:1";
 	check(1, "200", "", "");
 	conf.hosts = socket_path;
+	conf.hosts = "localhost:1";
+	check(1, "localhost:1: 200", "", "");		/* TCP, not the library's socket */
+	conf.hosts = " , ,";
+	check(1, "localhost: 2", "", "");
+	conf.hosts = "127.0.0.1:1,";
+	check(1, "127.0.0.1:1: 200", "", "");		/* and no other */
+	conf.hosts = socket_path;
 	conf.user = "smtpd";
 	check(-1, "MYSQL_PASS", "", "");
 	conf.pass = "se'cret";
@@ -1185,6 +1192,196 @@ test_check(void)
 	kill(server, SIGCONT);
 }
 
+/* A server, or what is in front of it, that hangs up while nothing is under way. */
+static void
+test_idle(void)
+{
+	int i, good = 1;
+
+	conf.user = "smtpd";
+	conf.pass = "se'cret";
+	sql("SET GLOBAL wait_timeout=1");
+	start(10);
+	for (i = 0; i < 4; i++) {
+		answered = 0;
+		loop(1, 1300);
+		simple(0, "x@example.com");
+		loop(1, 3000);
+		good &= mails[0].status == DB_STORED;
+		mails[0].status = DB_PENDING;
+	}
+	ok(good, "wait_timeout=1: a mail every 1.3 s is stored");
+	stop();
+	sql("SET GLOBAL wait_timeout=28800");
+	conf.user = "dbtest";
+	conf.pass = "";
+	relay_start();
+	start(10);
+	for (i = 0; i < 4; i++) {
+		relay_signal(SIGUSR2);
+		answered = 0;
+		loop(1, 50);
+		simple(0, "x@example.com");
+		loop(1, 3000);
+		good &= mails[0].status == DB_STORED;
+		mails[0].status = DB_PENDING;
+	}
+	ok(good, "hung up four times while idle: the next mail is stored");
+	stop();
+	relay_stop();
+}
+
+static int
+connections(void)
+{
+	return atoi(ask("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB='mail' AND "
+	    "ID<>CONNECTION_ID()"));
+}
+
+/* One connection hangs, the others do not; none is opened for nothing. */
+static void
+test_several(void)
+{
+	struct timespec t = { 0, 20000000 };
+	long long from;
+	int i, good = 1, most = 0;
+
+	relay_start();
+	start(30);
+	simple(0, "hangs@example.com");
+	sql("LOCK TABLES new_mail WRITE");
+	loop(1, 100);
+	ok(connections() == 1, "one mail: one connection");
+	for (i = 1; i < 40; i++) {
+		simple(i, "behind@example.com");
+		loop(40, 4);
+		most = connections() > most ? connections() : most;
+	}
+	ok(most > 1 && most <= 4, "%d connections while the first does not answer", most);
+	sql("UNLOCK TABLES");
+	loop(40, 5000);
+	for (i = 0; i < 40; i++)
+		good &= mails[i].status == DB_STORED;
+	ok(good, "all are stored once it does");
+
+	/* The network is cut without a word, and comes back. */
+	kill(relay, SIGSTOP);
+	for (i = 0; i < 100; i++) {
+		simple(i, "cut@example.com");
+		loop(1000, 120);
+	}
+	kill(relay, SIGCONT);
+	from = ms();
+	answered = 0;
+	mails[200].status = DB_PENDING;
+	simple(200, "after@example.com");
+	while (mails[200].status == DB_PENDING && ms() - from < 20000) {
+		answered = 0;
+		loop(1, 20);
+	}
+	ok(mails[200].status == DB_STORED && ms() - from < 5000,
+	    "cut off for 12 s: a mail is stored %lld ms after the end of that", ms() - from);
+	stop();
+	relay_stop();
+	nanosleep(&t, NULL);
+	conf.connections = 1;
+	start(10);
+	for (i = 0; i < 100; i++)
+		simple(i, "x@example.com");
+	sql("LOCK TABLES new_mail WRITE");
+	loop(100, 100);
+	ok(connections() <= 1, "one where one is allowed");
+	sql("UNLOCK TABLES");
+	loop(100, 3000);
+	ok(answered == 100, "and it stores all");
+	stop();
+	conf.connections = 8;
+}
+
+/* Errors of no known class: the mail is found, deferred, and stops no other. */
+static void
+test_unknown(void)
+{
+	char rcpt[40];
+	int i, good = 1;
+
+	sql("CREATE TABLE two (x int)");
+	sql("INSERT INTO two VALUES (1),(2)");
+	sql("CREATE TRIGGER odd BEFORE INSERT ON new_mail FOR EACH ROW BEGIN DECLARE y int; "
+	    "IF NEW.recipient LIKE 'odd%%' THEN SELECT x INTO y FROM two; END IF; END");
+	start(10);
+	for (i = 0; i < 50; i++) {
+		sprintf(rcpt, "%s-%d@example.com", i == 17 || i == 40 ? "odd" : "fine", i);
+		simple(i, rcpt);
+	}
+	loop(50, 5000);
+	for (i = 0; i < 50; i++)
+		good &= mails[i].status == (i == 17 || i == 40 ? DB_LOST : DB_STORED);
+	ok(good, "1172 of a trigger: two mails are deferred, 48 stored");
+	ok(atoi(ask("SELECT COUNT(DISTINCT recipient) FROM new_mail")) == 48, "each of these once");
+	add(0, "odd@example.com", text("b"), (struct db_text){ large, 3000000 });
+	add(1, "fine@example.com", text("b"), (struct db_text){ large, 3000000 });
+	answered = 0;
+	loop(2, 5000);
+	ok(mails[0].status == DB_LOST && mails[1].status == DB_STORED, "large ones as well");
+	stop();
+	sql("DROP TRIGGER odd");
+	sql("DROP TABLE two");
+}
+
+/* max_allowed_packet is raised while connections are open. */
+static void
+test_raised(void)
+{
+	sql("SET GLOBAL max_allowed_packet=1048576");
+	start(20);
+	ok(add(0, "x", text("b"), (struct db_text){ large, 3000000 }) == DB_TOO_BIG,
+	    "3 MB are too big for a server that takes 1 MB");
+	sql("SET GLOBAL max_allowed_packet=16777216");
+	answered = 0;
+	loop(1, 5500);
+	ok(add(0, "x", text("b"), (struct db_text){ large, 3000000 }) == DB_PENDING,
+	    "seconds later it is asked again");
+	loop(1, 5000);
+	ok(mails[0].status == DB_STORED && db_max_mail(db) > 16000000, "and it takes them");
+	ok(add(0, "x", text("b"), (struct db_text){ large, 17000000 }) == DB_TOO_BIG,
+	    "17 MB are too big still");
+	stop();
+}
+
+/* More rows than one statement holds. */
+static void
+test_many_rows(void)
+{
+	static struct db_row many[10000];
+	static char name[10000][160];
+	struct db_columns *c = &mails[0].col;
+	int i;
+
+	sql("SET GLOBAL max_allowed_packet=1048576");
+	start(60);
+	simple(0, "x@example.com");
+	loop(1, 3000);
+	empty();
+	for (i = 0; i < 10000; i++) {
+		snprintf(name[i], sizeof(name[i]), "%0150d", i);
+		many[i].to = many[i].recipient = text(name[i]);
+		many[i].hash = text("0123456789abcdef0123456789abcdef");
+	}
+	c->mail = (struct db_text){ large, 500 };
+	c->row = many;
+	c->rows = 10000;
+	answered = 0;
+	mails[0].status = DB_PENDING;
+	db_add(db, &mails[0]);
+	loop(1, 60000);
+	ok(mails[0].status == DB_STORED && atoi(ask("SELECT COUNT(DISTINCT `to`) FROM new_mail")) ==
+	    10000, "10,000 recipients and max_allowed_packet of 1 MB");
+	ok(longest < 100, "no call waited 100 ms: %lld", longest);
+	sql("SET GLOBAL max_allowed_packet=16777216");
+	stop();
+}
+
 /* More than a batch holds: nothing of it is copied but what is on its way. */
 static void
 test_queue(void)
@@ -1234,6 +1431,11 @@ static const struct {
 	{ "batch", test_batch },
 	{ "queue", test_queue },
 	{ "poison", test_poison },
+	{ "unknown", test_unknown },
+	{ "idle", test_idle },
+	{ "several", test_several },
+	{ "raised", test_raised },
+	{ "many_rows", test_many_rows },
 	{ "kill", test_kill },
 	{ "locked", test_locked },
 	{ "hung", test_hung },
