@@ -5,9 +5,10 @@
  * struct conn is one connection, with at most one statement in flight. A
  * connection that is free takes what has collected, as one INSERT. While a
  * statement is young the mails that come collect for the next, so that they share
- * its commit; once it is older another connection takes them, so that nobody waits
- * for a commit and its own. Connections are opened when mails need them, and
- * closed when they have had nothing to do for a minute.
+ * its commit; once it is at work for half of what they took lately, another
+ * connection takes them, so that nobody waits for a commit and its own.
+ * Connections are opened when mails need them, and closed when they have had
+ * nothing to do for a minute.
  *
  * The states of a connection, what can be known in each, and what ends it:
  *
@@ -65,7 +66,8 @@
 
 /* Times are in microseconds. */
 #define MS 1000LL
-#define SHARE_TIME (1 * MS)		/* a statement younger than this collects for the next one */
+#define SHARE_TIME (1 * MS)		/* a statement younger than this collects for the next one, */
+#define SHARE_PART 2			/* or than this part of what statements took lately */
 #define HUNG_TIME (10000 * MS)		/* a statement older than this hangs */
 #define CONNECT_TIME (5000 * MS)	/* one host, until it may be written to */
 #define IDLE_TIME (60000 * MS)
@@ -168,6 +170,7 @@ struct db {
 	const struct host *was;	/* connected to, as last told */
 
 	unsigned long statements;
+	long long took;		/* what an INSERT took lately, on average */
 	int news_new;
 	char news[512];
 };
@@ -1162,6 +1165,7 @@ statement_done(struct conn *c)
 		send_next(c);
 	else {
 		db->statements++;
+		db->took += (db->now - c->since - db->took) / 8;
 		db->failures = 0;
 		if (db->trouble)
 			news(db, c->host, 0, "storing again", "");
@@ -1287,7 +1291,8 @@ look(const struct db *db)
 	v.wanted = db->waiting.first || (busy == 0 && v.idle == NULL &&
 	    (db->packet == 0 || db->failing_since));
 	if (busy > 0)
-		v.turn = youngest + (busy < SHARERS && busy < db->nconns ? SHARE_TIME : HUNG_TIME);
+		v.turn = youngest + (busy >= SHARERS || busy >= db->nconns ? HUNG_TIME :
+		    db->took / SHARE_PART > SHARE_TIME ? db->took / SHARE_PART : SHARE_TIME);
 	if (v.idle == NULL && v.turn < db->open_at)
 		v.turn = db->open_at;
 	return v;

@@ -1201,7 +1201,7 @@ test_idle(void)
 	conf.user = "smtpd";
 	conf.pass = "se'cret";
 	sql("SET GLOBAL wait_timeout=1");
-	start(10);
+	start(2);
 	for (i = 0; i < 4; i++) {
 		answered = 0;
 		loop(1, 1300);
