@@ -2022,7 +2022,7 @@ answered(int number, enum db_status status)
 	if (status != DB_STORED && m->told)
 		fault("mail %d: not STORED, though the OK of its statement was given", number);
 	if (usual && !m->waits && normal != NEVER && now - late - (m->added > normal ? m->added : normal) >
-	    (normal < m->added - FLIGHT ? 5 * SECOND : FLIGHT + SECOND))
+	    (normal < m->added - FLIGHT ? 5 * SECOND : FLIGHT + 2 * SECOND))
 		fault("mail %d: waited %.3f s, and all hosts were normal", number,
 		    (double)(now - m->added) / 1e6);
 	memset(m->given, 0xdd, m->size);
