@@ -268,7 +268,8 @@ static struct {
 	int fd;				/* the file, -1: standard error; a worker's: to the master */
 	int is_worker;
 	long pid;			/* getpid() is a system call */
-	char buf[32768];		/* whole lines, but for the first, which may have gone in part */
+	char buf[32768];		/* whole lines, but for the first where it is torn: begun */
+	int torn;
 	size_t len;
 	long long since;		/* ms: how old the oldest line in buf is */
 	unsigned long dropped;
@@ -292,7 +293,7 @@ log_flush(void)
 	struct pollfd to = { journal.fd == -1 ? STDERR_FILENO : journal.fd, POLLOUT, 0 };
 	struct pollfd console = { STDOUT_FILENO, POLLOUT, 0 };
 	unsigned long dropped;
-	size_t n;
+	size_t n, torn;
 	ssize_t done;
 
 	while (journal.len > 0 && poll(&to, 1, 0) == 1) {
@@ -300,10 +301,13 @@ log_flush(void)
 		if ((done = write(to.fd, journal.buf, n)) <= 0) {
 			if (done == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 				return;
-			while (journal.len > 0)
+			/* Of a line that has gone in part the rest is kept. */
+			torn = journal.torn ? strcspn(journal.buf, "\n") + 1 : 0;
+			while (journal.len > torn)
 				journal.dropped += journal.buf[--journal.len] == '\n';
 			return;
 		}
+		journal.torn = journal.buf[done - 1] != '\n';
 		if (conf.num[GSMTP_VERBOSE] && journal.fd != -1 && !journal.is_worker &&
 		    poll(&console, 1, 0) == 1 && write(console.fd, journal.buf, (size_t)done) == -1)
 			continue;	/* nobody looks: the log has it */
@@ -2287,7 +2291,7 @@ drop_privileges(const struct passwd *pw)
 static int
 limit_descriptors(void)
 {
-	struct rlimit r;
+	struct rlimit r = { FDS, FDS };
 	long n = FDS;
 
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < FDS)
