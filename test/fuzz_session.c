@@ -617,6 +617,18 @@ set_up(void)
 	max_sessions = CLIENTS;
 }
 
+/* A mail whose answer nobody waits for any longer. */
+static void
+drop(struct db_mail *m)
+{
+	struct session *s = (void *)((char *)m - offsetof(struct session, mail));
+
+	s->state = CLOSING;
+	npending--;
+	if (s->fd == -1)
+		session_close(s);
+}
+
 static void
 converse(const unsigned char *slices)
 {
@@ -641,9 +653,16 @@ converse(const unsigned char *slices)
 	log_flush();
 	check(journal.len > 0 || !world.in_line, "the log is whole lines");
 	check(nsessions == 0 || (world.how & (SLOW | STOP)), "every session ends");
-	for (i = 0; i < CLIENTS; i++)	/* what the end of the process would do */
+	for (i = 0; i < CLIENTS; i++) {	/* what the end of the process would do */
+		if (stub.queue[i]) {
+			check(world.how & STOP, "every mail is answered");
+			drop(stub.queue[i]);
+			stub.queue[i] = NULL;
+			stub.held[i] = 0;
+		}
 		if (clients[i].open)
 			session_close(sessions[FIRST + i]);
+	}
 	check(nsessions == 0 && npending == 0 && held == 0 && top == -1 && me->n[N_CLIENTS] == 0,
 	    "all is given back");
 }
