@@ -7,6 +7,7 @@ tested here in several forms. Arguments choose the tests whose names contain one
 run side by side, those that measure time or load run alone.
 """
 import contextlib
+import ctypes
 import fcntl
 import os
 import pty
@@ -1738,6 +1739,65 @@ def t15_lines_of_several_workers(db):
         late += l[:24] < latest
         latest = max(latest, l[:24])
     ok("in the order of time", late <= len(lines) // 100, "%d of %d are late" % (late, len(lines)))
+
+
+# -- 16: what a second reading found
+
+@test
+def t16_hup_to_every_process(db):
+    """As pkill -HUP sends it; the new configuration is a bad one."""
+    server = Server(db)
+    settled(server)
+    held = [session(server.port) for _ in range(8)]
+    pids = workers(server)
+    server.config["GSMTP_LISTEN"] = "nonsense"
+    server.write()
+    for pid in pids + [server.process.pid]:
+        os.kill(pid, signal.SIGHUP)
+    ok("refused", server.logged("reload-error"))
+    time.sleep(0.5)
+    same("new clients are served as before", {safe(lambda: deliver_once(server))
+                                              for _ in range(8)}, {250})
+    same("by the same workers", workers(server), pids)
+    same("and the old ones", {c.command("NOOP")[0] for c in held}, {250})
+    close(held)
+    server.stop()
+
+
+@test
+def t16_a_worker_that_writes_without_end(db):
+    """The master believes nothing of a worker: not that its lines will come to an end either."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    server = Server(db)
+    pid = settled(server)[0]
+    process = libc.syscall(434, pid, 0)                 # pidfd_open()
+    to_master = None
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        if os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("socket:"):
+            s = socket.socket(fileno=libc.syscall(438, process, int(fd), 0))   # pidfd_getfd()
+            if s.family == socket.AF_UNIX and s.getsockname() == s.getpeername() == "":
+                to_master = s
+            else:
+                s.close()
+    os.close(process)
+    if not ok("it has a socket to the master", to_master):
+        return
+    writer = subprocess.Popen([sys.executable, "-c", "import socket\n"
+                               "s = socket.socket(fileno=0)\ns.setblocking(True)\n"
+                               "while True: s.sendall(b'1 1 x\\n' * 10000)"],
+                              stdin=to_master.fileno(), stderr=subprocess.DEVNULL)
+    to_master.close()
+    time.sleep(0.5)
+    same("mail is stored", deliver_once(server), 250)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(3 * SLOW)
+    ok("TERM is heard", set(workers(server)) <= {pid}, workers(server))
+    writer.kill()
+    writer.wait()
+    same("and smtpd ends", stop(server.process), 0)
+    for name in server.log_file, server.log_file[:-3] + "err":
+        if os.path.exists(name):
+            os.unlink(name)                             # hundreds of megabytes
 
 
 def main():
