@@ -430,13 +430,10 @@ class Disk:
     def bars_fast(self):
         cpus = os.cpu_count()
         for load in self.loads:
-            if not self.have((load, SINK)):
-                continue
             rows = "mix-20" if "mix" in load else "4k-20"
-            if not self.have((rows, "ceiling 2x32")):
+            if not self.have((load, SINK), (rows, "ceiling 2x32")):
                 continue
-            base = load if self.have((load, SINK)) else "kept-20"
-            own = self.mid(load, "smtpd", "generator") + self.mid(base, SINK, "server")
+            own = self.mid(load, "smtpd", "generator") + self.mid(load, SINK, "server")
 
             def cost(name):
                 return self.mid(rows, name, "generator") + self.mid(rows, name, "database")
@@ -446,7 +443,7 @@ class Disk:
                 self.mid(load, "smtpd") / bound, 0.85, why=self.busy(load))
             bar("%s: CPU of smtpd, of smtp-sink's and the ceiling's" % words,
                 self.mid(load, "smtpd", "server") / (
-                    self.mid(base, SINK, "server") + self.mid(rows, "ceiling 2x32", "generator")),
+                    self.mid(load, SINK, "server") + self.mid(rows, "ceiling 2x32", "generator")),
                 1.2, False)
             bar("%s: CPU of mariadbd, of that under the ceiling" % words,
                 self.mid(load, "smtpd", "database") / self.mid(rows, "ceiling 2x32", "database"),
