@@ -1595,6 +1595,7 @@ check(struct conn *c, char *why, size_t cap)
 	char table[2 * NAME_CHARS + 3], where[256], sql[1024], *d;
 	MYSQL_ROW row;
 	unsigned error;
+	int status;
 	size_t n = strlen(db->conf.table), len = db->insert_len - strlen(VALUES);
 	const struct known *k;
 
@@ -1635,8 +1636,11 @@ check(struct conn *c, char *why, size_t cap)
 	return 0;
 failed:
 	k = look_up(error);
-	say(db, why, cap, c->host, error, c->failed ? mysql_error(c->my) : "no answer", k->hint);
-	return *k->hint && error < 2000 ? -1 : 1;
+	status = *k->hint && error < 2000 ? -1 : 1;
+	d = status == -1 ? put(why, EVENT) : why;
+	say(db, d, cap - (size_t)(d - why), c->host, error, c->failed ? mysql_error(c->my) : "no answer",
+	    k->hint);
+	return status;
 }
 
 int
@@ -1669,8 +1673,8 @@ db_check(const struct db_config *conf, char *why, size_t cap)
 	if (db->packet)
 		status = check(&db->conn[0], why, cap);
 	else {
-		snprintf(why, cap, "%s", db->news + strlen(EVENT));
 		status = db->hopeless ? -1 : 1;
+		snprintf(why, cap, "%s", db->news + (status == 1 ? strlen(EVENT) : 0));
 	}
 	db_free(db);
 	return status;

@@ -83,7 +83,8 @@ const char *db_news(struct db *);	/* one line for the log since the last call, o
 /*
  * Connects and looks at the table, waiting as long as that takes (a few
  * seconds a host). 0: mails can be stored. 1: away for now. -1: an operator
- * must mend it. why: one line that says what and how, and on 0 what was found.
+ * must mend it. why: one line that says what and how, "database ..." or the setting
+ * on -1, "host: ..." on 1; on 0 what was found.
  */
 int	db_check(const struct db_config *, char *why, size_t cap);
 

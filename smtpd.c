@@ -3405,7 +3405,7 @@ main(int argc, char **argv)
 	if (got_stop)
 		exit(0);	/* with all in use still, for those who look for leaks */
 	if (state == -1 || (testing && state == 1))
-		die("%s%s", needs.why, state == 1 ?
+		die("%s%s%s", state == 1 ? "database " : "", needs.why, state == 1 ?
 		    " (a start goes on, and mail gets 451 until it is back)" : "");
 	if (testing) {
 		printf(*needs.tls ? "# TLS: %s\n" : "", needs.tls);
