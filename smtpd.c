@@ -2285,21 +2285,20 @@ drop_privileges(const struct passwd *pw)
 }
 
 /*
- * No descriptor that select() cannot watch can be had from here on, neither by us nor
- * by a library. Room for clients is what the rest leaves.
+ * As many descriptors as there may be, but none that select() cannot watch, neither for us
+ * nor for a library. Gives how many are left for clients.
  */
-static int
+static long
 limit_descriptors(void)
 {
 	struct rlimit r = { FDS, FDS };
-	long n = FDS;
 
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur != RLIM_INFINITY && r.rlim_cur < FDS)
-		n = (long)r.rlim_cur;
-	r.rlim_cur = (rlim_t)n;
+	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_max == RLIM_INFINITY || r.rlim_max > FDS)
+		r.rlim_cur = FDS;
+	else
+		r.rlim_cur = r.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &r);
-	n -= SPARE_FDS + listeners.n;
-	return n < conf.num[MAX_SMTP_CLIENTS] ? (int)n : (int)conf.num[MAX_SMTP_CLIENTS];
+	return (long)r.rlim_cur - SPARE_FDS - listeners.n;
 }
 
 static struct db_config
@@ -2325,6 +2324,7 @@ worker(int slot, int master, const struct passwd *pw)
 	struct db_config d = database(&conf);
 	const char *list;
 	struct mime_span item;
+	long fds;
 
 	if (journal.fd != -1)
 		close(journal.fd);
@@ -2342,7 +2342,8 @@ worker(int slot, int master, const struct passwd *pw)
 	mallopt(M_MMAP_THRESHOLD, OWN_MAX);
 #endif
 	got_stop = got_hup = got_usr1 = 0;
-	max_sessions = limit_descriptors();
+	fds = limit_descriptors();
+	max_sessions = (int)(fds < conf.num[MAX_SMTP_CLIENTS] ? fds : conf.num[MAX_SMTP_CLIENTS]);
 	me = &board->slot[slot];
 	allowed = must(calloc(items(conf.text[GM_ALLOWED_HOSTS]), sizeof(*allowed)));
 	for (list = conf.text[GM_ALLOWED_HOSTS]; next_item(&list, &item); )
@@ -3099,30 +3100,6 @@ find_user(const struct config *c, struct passwd *pw, char *why, size_t cap)
 	return 0;
 }
 
-/* Descriptors for as many clients as are wanted; fewer are served where they are not to be had. */
-static void
-raise_descriptors(void)
-{
-	struct rlimit r;
-	long spare = SPARE_FDS + listeners.n;
-	long want = conf.num[MAX_SMTP_CLIENTS] < FDS - spare ? conf.num[MAX_SMTP_CLIENTS] + spare : FDS;
-
-	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur == RLIM_INFINITY ||
-	    r.rlim_cur >= (rlim_t)want)
-		return;
-	r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > (rlim_t)want ? (rlim_t)want :
-	    r.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &r);
-	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur >= (rlim_t)want)
-		return;
-	if ((long)r.rlim_cur <= spare)
-		die("ulimit -n %ld leaves no descriptor for clients: %ld are needed", (long)r.rlim_cur,
-		    spare + 1);
-	log_line(0, "warning ulimit -n is %ld: a worker serves only %ld clients at once, "
-	    "MAX_SMTP_CLIENTS=%ld would take ulimit -n %ld", (long)r.rlim_cur,
-	    (long)r.rlim_cur - spare, conf.num[MAX_SMTP_CLIENTS], want);
-}
-
 /*
  * Looks at the database as a worker will, with its rights, in a child that is not waited
  * for longer than that: 0 mails can be stored, 1 it is away, -1 an operator must mend it.
@@ -3210,13 +3187,21 @@ prepare(const struct config *c, struct needs *n, long ms)
 static void
 take(struct config *c, struct needs *n, const char *event, int state)
 {
+	long room;
+
 	listen_drop(&listeners, &n->listen);
 	listeners = n->listen;
 	tls_use();
 	config_free(&conf);
 	conf = *c;
 	master.user = n->user;
-	raise_descriptors();
+	room = limit_descriptors();
+	if (room < 1)
+		die("ulimit -n leaves no descriptor for clients: %d are needed", SPARE_FDS + listeners.n + 1);
+	if (room * conf.num[GSMTP_WORKERS] < conf.num[MAX_SMTP_CLIENTS])
+		log_line(0, "warning ulimit -n is %ld: a worker serves only %ld clients at once, "
+		    "MAX_SMTP_CLIENTS=%ld takes ulimit -n %d", room + SPARE_FDS + listeners.n, room,
+		    conf.num[MAX_SMTP_CLIENTS], FDS);
 	log_line(0, "%s version=%s host=%s listen=%s port=%s workers=%ld tls=%s", event, VERSION,
 	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS],
 	    *n->tls ? n->tls : "-");
