@@ -712,8 +712,8 @@ def mended_first(rig):
             ("no such database", {"MYSQL_DB": "none"}, "none"),
             ("no such table", {"GM_MAIL_TABLE": "none"}, "none"),
             ("a table without the grant", {"GM_MAIL_TABLE": "foreigners"}, "GRANT"),
-            ("a column missing", {"GM_MAIL_TABLE": "narrow"}, "ADD `charset`"),
-            ("a column too narrow", {"GM_MAIL_TABLE": "short"}, "MODIFY `mail`")):
+            ("a column missing", {"GM_MAIL_TABLE": "narrow"}, "schema.sql"),
+            ("a column too narrow", {"GM_MAIL_TABLE": "short"}, "`mail` of table `short`")):
         r = subprocess.run([rig.server.binary], env=dict(base, **change), stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, cwd=live.DIR)
         same("start with %s: exit status" % what, r.returncode, 1)
