@@ -2115,7 +2115,6 @@ wait_for_work(fd_set *r, fd_set *w, int master, int *all)
 	ts.tv_sec = ms / 1000;
 	ts.tv_nsec = ms % 1000 * 1000000;
 	n = pselect(max + 1, r, w, NULL, ms < 0 ? NULL : &ts, &unblocked);
-	hear_signals();
 	now = clock_ms();
 	if (n == -1) {			/* a signal; or a descriptor that is none: cannot happen */
 		FD_ZERO(r);
@@ -2151,7 +2150,7 @@ serve(fd_set *r, fd_set *w, int n)
 		}
 }
 
-/* What is done once a second: timeouts, and memory given back. */
+/* What is done once a second: signals heard, timeouts, memory given back. */
 static void
 tick(void)
 {
@@ -2161,6 +2160,7 @@ tick(void)
 	if (now - last < 1000)
 		return;
 	last = now;
+	hear_signals();
 	busy = board_sum(N_CLIENTS) > (uint64_t)conf.num[MAX_SMTP_CLIENTS] * 3 / 4;
 	for (fd = top; fd >= 0; fd--)
 		if (sessions[fd])
@@ -2340,6 +2340,7 @@ worker(int slot, int master, const struct passwd *pw)
 	}
 #ifdef M_MMAP_THRESHOLD
 	mallopt(M_MMAP_THRESHOLD, OWN_MAX);
+	mallopt(M_TRIM_THRESHOLD, 4 * OWN_MAX);	/* tick() gives back the rest */
 #endif
 	got_stop = got_hup = got_usr1 = 0;
 	fds = limit_descriptors();
