@@ -3394,7 +3394,8 @@ main(int argc, char **argv)
 		die("%s%s%s", state == 1 ? "database " : "", needs.why, state == 1 ?
 		    " (a start goes on, and mail gets 451 until it is back)" : "");
 	if (testing) {
-		printf(*needs.tls ? "# TLS: %s\n" : "", needs.tls);
+		if (*needs.tls)
+			printf("# TLS: %s\n", needs.tls);
 		printf("# database: %s\n# ok\n", needs.why);
 		exit(0);
 	}
