@@ -526,8 +526,8 @@ def announced(c):
 def t06_the_announced_size(db):
     before = db.sql("SELECT @@global.max_allowed_packet").decode().strip()
     try:
-        for packet, size in ((1048576, 10485760), (2097152, 10485760), (4194304, 10485760),
-                             (1048576, 1048576), (1048576, 1048000), (4194304, 100000)):
+        for packet, size in ((1048576, 10485760), (4194304, 10485760), (1048576, 1048000),
+                             (4194304, 100000)):
             db.sql("SET GLOBAL max_allowed_packet=%d" % packet)
             server = Server(db, GSMTP_MAX_SIZE=str(size), GSMTP_WORKERS="1", GM_ALLOWED_HOSTS="*",
                             GSMTP_MAX_RCPT="200")
@@ -548,7 +548,9 @@ def t06_the_announced_size(db):
                 head = b"Subject: %s\r\n\r\n" % kind.encode()
                 mail = head + fill * (most - len(head) - 2) + b"\r\n"
                 same("%s, %s: exactly so much" % (what, kind), deliver(c, mail, to, sender)[0], 250)
+                db.sql("SET GLOBAL max_allowed_packet=" + before)       # TO_BASE64() needs it
                 rows = db.mails()
+                db.sql("SET GLOBAL max_allowed_packet=%d" % packet)
                 ok("%s, %s: and whole" % (what, kind), [r["mail"] == mail for r in rows] ==
                    [True] * len(to), len(rows))
                 db.empty()
@@ -763,7 +765,9 @@ def t10_limits_over_generations(db):
     ok("held= tells of it", (held_now(server) or 0) > 3 * MB, held_now(server))
     for o in old:
         o.send(b".\r\n")
-    same("the old ones are stored", {o.reply()[0] for o in old}, {250})
+    codes = {o.reply()[0] for o in old}
+    ok("the old ones are stored, as far as there is room for their columns", 250 in codes and
+       codes <= {250, 452}, codes)
     close(old)
     ok("then there is room", wait(lambda: deliver(c, large * 2)[0] == 250, 3))
     c.close()
@@ -1485,7 +1489,7 @@ def t14_more_descriptors_than_select_knows(db):
     binary = build(["smtpd"], os.path.join(DIR, "fortified"), "-O2 -g -D_FORTIFY_SOURCE=2")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
-    for limit, workers_wanted in ((4096, 1), (4096, 2)):
+    for limit, workers_wanted in ((4096, 2),):
         what = "ulimit -n %d, %d workers" % (limit, workers_wanted)
         relay = Relay(db.socket)
         where = port()
@@ -1555,6 +1559,7 @@ def ended_now(c):
 # -- 15: the log
 
 LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \d+ \d+ [ -~]+")
+PIPE_SIZE = 1031        # F_SETPIPE_SZ, which Python knows from 3.10 on
 TOLD = re.compile(rb"(?:dropped|lost)\D{0,9}(\d+)")
 
 
@@ -1594,8 +1599,12 @@ def unread(db, what, open_log):
         same(what + ": mail while it is read again", deliver_once(server), 250)
         time.sleep(0.2)
         got += read_all(fd)
-    wait(lambda: False, 0.5)
-    got += read_all(fd)
+    quiet = time.monotonic() + 0.5
+    while time.monotonic() < quiet:
+        more = read_all(fd)
+        got += more
+        quiet = time.monotonic() + 0.5 if more else quiet
+        time.sleep(0.02)
     lines = got.split(b"\n")
     same(what + ": the last line is whole", lines.pop(), b"")
     bad = [l for l in lines if not LINE.fullmatch(l)]
@@ -1629,6 +1638,7 @@ def some_mails(server, count):
 def t15_standard_error_that_nobody_reads(db):
     def open_log():
         r, w = os.pipe()
+        fcntl.fcntl(w, PIPE_SIZE, 4096)
         server = Odd(db, options=[], err=w)
         os.close(w)
         return server, r
@@ -1639,7 +1649,7 @@ def t15_standard_error_that_nobody_reads(db):
 def t15_a_socket_as_standard_error(db):
     def open_log():
         a, b = socket.socketpair()
-        b.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        b.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         server = Odd(db, options=[], err=b.fileno())
         b.close()
         return server, a.detach()
@@ -1666,6 +1676,7 @@ def t15_a_fifo_that_nobody_reads(db):
             os.unlink(name)
         os.mkfifo(name)
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(fd, PIPE_SIZE, 4096)
         return Odd(db, options=["-l", name]), fd
     unread(db, "-l to a fifo", open_log)
 
