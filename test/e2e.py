@@ -110,7 +110,8 @@ def check_row(what, row, recipient, mail=MAIL, sender=b"a@b.example", columns=CO
     same(what + ": mail, octet by octet", row["mail"], mail)
     ok(what + ": Return-Path and Received", re.fullmatch(
         rb"Return-Path: <%s>\r\nReceived: from \S+ \(\[127\.0\.0\.1\]\)\r\n\tby mx\.test\.example "
-        rb"with (?:UTF8|E)?SMTP id \S+(\r\n\tfor <\S+>)?;\r\n\t\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000\r\n"
+        rb"with (?:UTF8|E)?SMTP id \S+(\r\n\tfor <\S+>)?;\r\n\t"
+        rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000\r\n"
         % re.escape(sender), row["trace"]), row["trace"])
 
 
