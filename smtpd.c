@@ -2217,13 +2217,13 @@ worker_loop(int master)
 		db_run(db, NULL, NULL);
 		for (const char *news; (news = db_news(db)) != NULL; )
 			log_line(0, "%s", news);
-		room(0);		/* shows what is held */
 		tick();
 		live(got_stop || FD_ISSET(master, &r), all && ready <= 0);
 		if (life >= LAST_CALL && stop_at == 0)
 			stop_at = now + STOP_SECONDS * 1000;
 		if (stop_at && now > stop_at)
 			break;
+		room(0);		/* shows on the board what is held */
 	}
 }
 

@@ -535,7 +535,7 @@ def big_mail(server, size, rcpts=1, timeout=300):
         codes = [c.reply()[0] for _ in range(rcpts + 2)]
         if codes[-1] != 354:
             c.close()
-            return codes[-1]
+            return next(code for code in codes if code >= 400)
         line = b"'\\" * 38 + b"\r\n"             # the worst there is to escape
         c.send(line * (size // len(line)) + b".\r\n")
         code = c.reply()[0]
