@@ -2174,12 +2174,12 @@ tick(void)
 
 /* What ends a worker, step by step. quiet: a look at all sessions found nothing ready. */
 static void
-live(int stop, int quiet)
+live(int stop, int drain, int quiet)
 {
 	static long long until;		/* ms: the end of DRAINING or LAST_CALL */
 	int i;
 
-	if (got_hup && life == SERVING) {
+	if (drain && life == SERVING) {
 		life = DRAINING;
 		until = now + conf.num[GSMTP_TIMEOUT] * 1000;
 		for (i = 0; i < listeners.n; i++)
@@ -2189,10 +2189,10 @@ live(int stop, int quiet)
 	if (life < LAST_CALL && (stop || (life == DRAINING && now >= until))) {
 		life = LAST_CALL;
 		until = now + 2000;
-	} else if (life == LAST_CALL && (quiet || now >= until)) {
+	} else if (life == LAST_CALL && (quiet || now >= until))
 		life = LEAVING;
+	if (life == LEAVING)
 		say_goodbye();
-	}
 }
 
 /*
@@ -2204,7 +2204,8 @@ worker_loop(int master)
 {
 	long long stop_at = 0;
 	fd_set r, w;
-	int i, ready, all;
+	int i, ready, all, drain, stop;
+	char word;
 
 	while (life == SERVING || nsessions > 0 || npending > 0) {
 		ready = wait_for_work(&r, &w, master, &all);
@@ -2218,7 +2219,10 @@ worker_loop(int master)
 		for (const char *news; (news = db_news(db)) != NULL; )
 			log_line(0, "%s", news);
 		tick();
-		live(got_stop || FD_ISSET(master, &r), all && ready <= 0);
+		drain = stop = 0;
+		if (FD_ISSET(master, &r))	/* it says: drain; or it is gone */
+			*(read(master, &word, 1) == 1 ? &drain : &stop) = 1;
+		live(got_stop || stop, drain, all && ready <= 0);
 		if (life >= LAST_CALL && stop_at == 0)
 			stop_at = now + STOP_SECONDS * 1000;
 		if (stop_at && now > stop_at)
@@ -2955,12 +2959,12 @@ child_start(void)
 }
 
 static void
-signal_children(int sig, int draining_only)
+signal_children(int sig)
 {
 	int i;
 
 	for (i = 0; i < SLOTS; i++)
-		if (master.child[i].pid > 0 && (master.child[i].draining || !draining_only))
+		if (master.child[i].pid > 0)
 			kill(master.child[i].pid, sig);
 }
 
@@ -3016,10 +3020,12 @@ static void
 log_collect(int slot)
 {
 	struct child *c = &master.child[slot];
-	ssize_t n;
+	ssize_t n = 0;
 	char *p, *lf;
+	int i;
 
-	while ((n = read(c->fd, c->part + c->len, sizeof(c->part) - c->len)) > 0) {
+	/* So much a turn: a worker that writes without end must not make the master deaf. */
+	for (i = 0; i < 16 && (n = read(c->fd, c->part + c->len, sizeof(c->part) - c->len)) > 0; i++) {
 		c->len += (size_t)n;
 		for (p = c->part; (lf = memchr(p, '\n', c->len)) != NULL; p = lf + 1) {
 			log_add(p, (size_t)(lf - p) + 1);
@@ -3029,7 +3035,7 @@ log_collect(int slot)
 		if (c->len == sizeof(c->part))
 			c->len = 0;	/* that is no line of ours */
 	}
-	if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+	if (n == 0 || (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
 		child_ended(slot);
 }
 
@@ -3229,8 +3235,10 @@ reload(void)
 		return;
 	}
 	take(&c, &new, "reload", state);
+	/* By its socket, not by a signal, which `pkill -HUP smtpd' sends to workers as well. */
 	for (i = 0; i < SLOTS; i++)
-		master.child[i].draining = 1;
+		if (master.child[i].pid > 0 && !master.child[i].draining)
+			master.child[i].draining = write(master.child[i].fd, "d", 1) == 1;
 	master.start_at = now;
 	master.pause = 0;
 }
@@ -3267,7 +3275,7 @@ master_loop(void)
 		if (got_stop && !master.stop_at) {
 			log_line(0, "stop");
 			master.stop_at = now + (STOP_SECONDS + 2) * 1000;
-			signal_children(SIGTERM, 0);
+			signal_children(SIGTERM);
 		}
 		if (master.stop_at) {
 			for (i = 0; i < SLOTS && master.child[i].pid == 0; i++)
@@ -3275,14 +3283,12 @@ master_loop(void)
 			if (i == SLOTS)
 				break;
 			if (now >= master.stop_at) {
-				signal_children(SIGKILL, 0);
+				signal_children(SIGKILL);
 				master.stop_at = now + 1000;
 			}
 		} else if (got_hup) {
 			got_hup = 0;
 			reload();
-			replace();
-			signal_children(SIGHUP, 1);
 		}
 	}
 	counters();
