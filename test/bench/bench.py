@@ -9,6 +9,7 @@ import argparse
 import os
 import platform
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -283,7 +284,9 @@ class Disk:
         self.idle = self.growth = 0.0
         time.sleep(1)
         self.idle = memory(self.servers["smtpd"][0].pid)
-        for _ in range(ROUNDS):
+        for i in range(ROUNDS):
+            print("flush of %.1f ms, round %d of %d" % (self.flush, i + 1, ROUNDS),
+                  file=sys.stderr)
             self.round()
         for p in reversed(list(live.started)):
             live.stop(p)
@@ -525,6 +528,7 @@ set multiplot layout %d,1 title '%s'
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))	# what was started ends as well
     os.makedirs(RUN, exist_ok=True)
     mail = messages()
     say("smtpd and what one would build instead: %s, %d processors (%s)" % (
