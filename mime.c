@@ -17,14 +17,15 @@
 #include "mime.h"
 
 #define PIECE 4096			/* octets decoded at a time */
-#define SLICE 64			/* ... where what comes before was invalid */
+#define SLICE 16			/* ... where what comes before was invalid */
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
 #define COMMENT_MAX 1024		/* octets in which a comment ends, or it is none */
 #define SECTIONS_MAX 20			/* of a parameter, RFC 2231 3; each is looked for anew */
 #define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
 #define DIGITS "0123456789"
-#define MISSED_MAX 1000			/* pairs of a text that no charset has are looked up */
+#define BAD_MAX 1000			/* characters that are none, as any text may have */
+#define BAD_RATIO 4			/* ... and beyond that one in so many octets */
 #define META_MAX 1024			/* octets of HTML that may name its charset */
 
 /* Where text goes: into ptr, or, where that is NULL, nowhere, only to see whether it is blank. */
@@ -266,7 +267,7 @@ struct conv {
 	int invalid, eight;		/* what was seen of the text as UTF-8 */
 	char hold[16];			/* a character that is not whole yet */
 	size_t held;
-	int missed;			/* pairs that other lacks as well */
+	size_t fed, bad;		/* octets for iconv, and what was no character */
 	char set, third;		/* a seven-bit form: what it has shifted to */
 	char esc[8];			/* an escape sequence, or UTF-7's base64, not whole yet */
 	size_t escaped;
@@ -441,35 +442,47 @@ is_japanese(const struct conv *c)
 	return c->form == EUC_JP || c->form == JP;
 }
 
-/* A pair that the charset lacks, and another one has: 1 where that is so. */
+/* A row of pairs that another charset has: NEC's 13 and 89 to 92, or Hong Kong's of Big5. */
 static int
-put_other(struct conv *c, const char *p)
+is_others(const struct conv *c, char lead)
 {
-	unsigned a = (unsigned char)p[0], b = (unsigned char)p[1];
-	char pair[2], text[64], *in = pair, *dst = text;
-	size_t left = 2, room = sizeof(text);
+	unsigned char u = (unsigned char)lead;
 
-	memcpy(pair, p, 2);
-	if (is_japanese(c)) {
-		if (a < 0xa1 || b < 0xa1 || a == 0xff || b == 0xff)
-			return 0;
-		/* Two rows of EUC-JP are one of Shift_JIS, whose second octet leaves out 0x7f. */
-		pair[0] = (char)((a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1));
-		pair[1] = (char)(a % 2 == 0 ? b - 2 : b - 0x61 + (b >= 0xe0));
-	} else if (c->form != BIG5)
+	return is_japanese(c) ? u == 0xad || (u >= 0xf9 && u <= 0xfc) :
+	    c->form == BIG5 && ((u >= 0x87 && u <= 0xa0) || (u >= 0xfa && u <= 0xfe));
+}
+
+/* Pairs that the charset lacks, and another one has: their octets, or 0. */
+static size_t
+put_other(struct conv *c, const char *p, size_t n)
+{
+	char pairs[SLICE], text[4 * SLICE], *in = pairs, *dst = text;
+	size_t left = 0, room = sizeof(text), done;
+
+	if (c->form != BIG5 && !is_others(c, *p))
 		return 0;
-	if (c->missed == MISSED_MAX)
-		return 0;
+	do {
+		unsigned a = (unsigned char)p[left], b = (unsigned char)p[left + 1];
+
+		if (is_japanese(c)) {
+			if (b < 0xa1 || b == 0xff)
+				break;
+			/* Two rows of EUC-JP are one of Shift_JIS; no second octet is 0x7f. */
+			b = a % 2 == 0 ? b - 2 : b - 0x61 + (b >= 0xe0);
+			a = (a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1);
+		}
+		pairs[left++] = (char)a;
+		pairs[left++] = (char)b;
+	} while (left < SLICE && left + 1 < n && is_others(c, p[left]));
 	if (c->other == (iconv_t)-1 && (c->other = open_any(c->form == BIG5 ? "BIG5-HKSCS" :
 	    "CP932 SHIFT_JIS")) == (iconv_t)-1)
 		return 0;
-	if (iconv(c->other, (void *)&in, &left, &dst, &room) == (size_t)-1) {
-		c->missed++;
-		return 0;
+	iconv(c->other, (void *)&in, &left, &dst, &room);
+	if ((done = (size_t)(in - pairs)) > 0) {
+		iconv(c->other, NULL, NULL, &dst, &room);
+		put_converted(c->o, text, sizeof(text) - room);
 	}
-	iconv(c->other, NULL, NULL, &dst, &room);
-	put_converted(c->o, text, sizeof(text) - room);
-	return 1;
+	return done;
 }
 
 /*
@@ -494,11 +507,13 @@ conv_bad(struct conv *c, const char *p, size_t n)
 	else if (c->form != OCTETS && n > 1 && u[0] != 0xff &&
 	    u[0] > (jp && u[0] != 0x8e && u[0] != 0x8f ? 0xa0 : 0x80) &&
 	    (c->form != SJIS || (u[0] != 0xa0 && u[0] < 0xfd))) {
-		if (put_other(c, p))
-			return 2;
+		if ((len = put_other(c, p, n)) > 0)
+			return len;
+		len = 1;
 		if (u[1] & 0x80)
 			len = jp && u[0] == 0x8f && u[2] & 0x80 ? 3 : 2;
 	}
+	c->bad++;
 	put_char(c->o, REPLACEMENT);
 	return len < n ? len : n;
 }
@@ -506,6 +521,8 @@ conv_bad(struct conv *c, const char *p, size_t n)
 /*
  * After an invalid octet iconv() is given little: glibc's converts all that it is
  * given in one step before the next one may find the first character invalid.
+ * What is mostly no characters is in another charset than its label says: the
+ * rest is taken as UTF-8, for iconv() costs most where it finds nothing.
  */
 static void
 conv_iconv(struct conv *c, const char *p, size_t n)
@@ -513,12 +530,18 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 	char buf[PIECE], *dst;
 	size_t room, done, slice = PIECE, give, left, k;
 
+	c->fed += n;
 	while (n > 0 && !c->o->full) {
+		if (c->bad > BAD_MAX + c->fed / BAD_RATIO) {
+			c->kind = UTF8;
+			conv_utf8(c, p, n);
+			return;
+		}
 		give = n < slice ? n : slice;
-		/* Rows 89 to 92 of JIS X 0208 are NEC's; EUC-JP-MS takes them for private use. */
-		for (k = 0; is_japanese(c) && k + 1 < give;
-		    k += p[k] & 0x80 ? (p[k] == '\x8f') + 2u : 1)
-			if ((unsigned char)p[k] >= 0xf9 && (unsigned char)p[k] <= 0xfc)
+		/* EUC-JP-MS and CP950 take others' rows for private use, or for nothing. */
+		for (k = 0; (c->form == BIG5 || is_japanese(c)) && k + 1 < give;
+		    k += p[k] & 0x80 ? (p[k] == '\x8f' && is_japanese(c)) + 2u : 1)
+			if (is_others(c, p[k]))
 				give = k;
 		dst = buf;
 		room = sizeof(buf);
@@ -677,7 +700,7 @@ struct decoder {
 	int words;			/* Q of RFC 2047 4.2: "_" is a space */
 	unsigned bits;			/* base64: what is not an octet yet */
 	int have;
-	const char *eol;		/* quoted-printable: where the line's text ends */
+	const char *eol, *next;		/* quoted-printable: ends of the line, without blanks and with */
 	int begun;			/* uuencode: "begin" has been seen */
 };
 
@@ -739,15 +762,14 @@ decode_base64(struct decoder *d, char *dst, size_t cap)
 	return (size_t)(q - dst);
 }
 
-/* The end of the line's text at p: before its CRLF and the white space that transport added. */
-static const char *
-qp_eol(const char *p, const char *end)
+/* Finds the end of the line at p, and of its text: before the white space that transport added. */
+static void
+qp_line(struct decoder *d, const char *p, const char *end)
 {
-	const char *e = p + line_len(p, (size_t)(end - p));
-
-	while (e > p && (e[-1] == '\n' || e[-1] == '\r' || e[-1] == ' ' || e[-1] == '\t'))
-		e--;
-	return e;
+	d->next = d->words ? end : p + line_len(p, (size_t)(end - p));
+	for (d->eol = d->next; !d->words && d->eol > p && (d->eol[-1] == '\n' ||
+	    d->eol[-1] == '\r' || d->eol[-1] == ' ' || d->eol[-1] == '\t'); d->eol--)
+		;
 }
 
 /* A line's text up to stop, not beyond its end eol; it ends at a soft line break, too. */
@@ -784,27 +806,27 @@ qp_text(const char *p, const char *stop, const char *eol, int words, char **dst)
 static size_t
 decode_qp(struct decoder *d, char *dst, size_t cap)
 {
-	const char *p = d->in.ptr, *end = p + d->in.len, *stop, *next;
+	const char *p = d->in.ptr, *end = p + d->in.len, *stop;
 	char *q = dst, *full = dst + cap;
 
 	while (p < end && full - q >= 2) {
-		if (d->eol == NULL || p > d->eol)
-			d->eol = d->words ? end : qp_eol(p, end);
+		if (d->next == NULL)
+			qp_line(d, p, end);
 		stop = d->eol - p < full - q ? d->eol : p + (full - q);	/* it never gets longer */
 		p = qp_text(p, stop, d->eol, d->words, &q);
 		if (p < d->eol && p >= stop)
 			continue;
 		if (p == d->eol && full - q < 2)
 			break;
-		next = p + line_len(p, (size_t)(end - p));
 		if (p == d->eol) {		/* the line's end, without the blanks before it */
-			if (next - p >= 2 && next[-1] == '\n' && next[-2] == '\r')
+			p = d->next;
+			if (p - d->eol >= 2 && p[-1] == '\n' && p[-2] == '\r')
 				*q++ = '\r';
-			if (next > p && (next[-1] == '\n' || next[-1] == '\r'))
-				*q++ = next[-1];
+			if (p > d->eol && (p[-1] == '\n' || p[-1] == '\r'))
+				*q++ = p[-1];
 		}
-		p = next;
-		d->eol = NULL;
+		p = d->next;
+		d->next = NULL;
 	}
 	d->in = span(p, end);
 	return (size_t)(q - dst);
@@ -946,7 +968,7 @@ conv_end(struct conv *c)
 		conv_octets(c, buf, utf7_units(c, buf, &ended));
 	for (; c->held > 0; c->held = c->kind == ICONV ? 0 : c->held - 1)
 		put_char(c->o, REPLACEMENT);
-	if (c->kind != ICONV)
+	if (c->cd == (iconv_t)-1)
 		return;
 	if (iconv(c->cd, NULL, NULL, &dst, &room) != (size_t)-1)
 		put_converted(c->o, buf, sizeof(buf) - room);
@@ -996,7 +1018,7 @@ conv_open(struct conv *c, const char *charset, size_t len, struct decoder d, int
 
 	memset(c, 0, sizeof(*c));
 	c->o = o;
-	c->other = (iconv_t)-1;
+	c->cd = c->other = (iconv_t)-1;
 	clean_label(charset, len, label);
 	find_charset(c, label);
 	if (!raw)
@@ -1062,7 +1084,7 @@ convert(struct decoder d, const char *charset, int raw, struct out *o)
 static void
 convert_raw(const char *p, size_t n, const char *charset, struct out *o)
 {
-	convert((struct decoder){ { p, n }, MIME_IDENTITY, 0, 0, 0, NULL, 0 }, charset, 1, o);
+	convert((struct decoder){ .in = { p, n } }, charset, 1, o);
 }
 
 size_t
@@ -1361,7 +1383,7 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 	struct out o = { dst, 0, cap - 1, 0, 0 };
 	struct mime_span in, n, v;
 	char octets[2048], charset[LABEL_MAX] = "";
-	struct decoder d = { { octets, 0 }, MIME_IDENTITY, 0, 0, 0, NULL, 0 };
+	struct decoder d = { .in = { octets, 0 } };
 	int quoted, percent, whole = 0, at, found = 1;
 
 	if (value.len > PARAM_MAX)
@@ -1440,7 +1462,7 @@ convert_run(struct conv *c, const char *p, const char *end, int *none)
 	size_t n;
 
 	while (q < end && (n = encoded_word(q, end, &w, none)) > 0) {
-		struct decoder d = { w.text, w.encoding, 1, 0, 0, NULL, 0 };
+		struct decoder d = { .in = w.text, .encoding = w.encoding, .words = 1 };
 
 		if (after == p)
 			first = w;
@@ -1465,7 +1487,7 @@ put_run(struct out *o, const char *p, const char *end)
 
 	(void)encoded_word(p, end, &w, &none);
 	conv_open(&c, w.charset.ptr, w.charset.len,
-	    (struct decoder){ w.text, w.encoding, 1, 0, 0, NULL, 0 }, 0, o);
+	    (struct decoder){ .in = w.text, .encoding = w.encoding, .words = 1 }, 0, o);
 	after = convert_run(&c, p, end, &none);
 	none = 0;
 	if (guessed_wrong(&c))
@@ -1848,7 +1870,7 @@ meta_charset(struct decoder d, char label[LABEL_MAX])
 static void
 part_text(const struct mime_part *p, struct out *o)
 {
-	struct decoder d = { p->body, p->encoding, 0, 0, 0, NULL, 0 };
+	struct decoder d = { .in = p->body, .encoding = p->encoding };
 	char label[LABEL_MAX] = "";
 
 	if (p->charset[0] == '\0' && strcmp(p->type, "text/html") == 0)

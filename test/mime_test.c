@@ -591,6 +591,43 @@ check_pieces(void)
 	}
 }
 
+/*
+ * What is mostly no characters is in another charset than its label says, and
+ * UTF-8 comes out; that some are none, or in another charset's rows, is no sign.
+ */
+static void
+check_mislabelled(void)
+{
+	static const struct { const char *charset, *in, *text, *needs; int last; } ways[] = {
+		{ "euc-kr", "\xc9\xa1", "\xc9\xa1", "CP949", 1 },
+		{ "iso-8859-8", "\xc3\xa9", "\xc3\xa9", "ISO-8859-8", 1 },
+		{ "euc-kr", "\xc9\xa1" "ab", "\xef\xbf\xbd" "ab", "CP949", 0 },
+		{ "big5", "\x87\x6a", "\xe3\xb7\xb4", "BIG5-HKSCS", 0 },
+		{ "euc-jp", "\xfc\xe2", "\xe9\xab\x99", "CP932", 0 }
+	};
+	static char in[40000], got[100000];
+	struct mime_part part;
+	size_t i, k, n;
+
+	for (i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		size_t len = strlen(ways[i].in), text = strlen(ways[i].text);
+
+		if (!has(ways[i].needs))
+			continue;
+		memset(&part, 0, sizeof(part));
+		strcpy(part.type, "text/plain");
+		strcpy(part.charset, ways[i].charset);
+		for (n = 0; n + len <= sizeof(in); n += len)
+			memcpy(in + n, ways[i].in, len);
+		part.body = (struct mime_span){ in, n };
+		n = mime_text(&part, got, sizeof(got));
+		for (k = ways[i].last ? n - text : 0; k + text <= n; k += text)
+			if (memcmp(got + k, ways[i].text, text) != 0)
+				break;
+		report(n > 0 && k == n, "40,000 octets of", ways[i].charset, "something else", ways[i].text);
+	}
+}
+
 /* A value, a line and a field longer than is looked at. */
 static void
 check_long(void)
@@ -738,6 +775,7 @@ main(void)
 			check(cases[i].how, cases[i].what, span(cases[i].in), cases[i].arg, cases[i].want);
 	check_utf16();
 	check_pieces();
+	check_mislabelled();
 	check_long();
 	check_depth();
 	check_iconv();
