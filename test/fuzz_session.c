@@ -167,8 +167,11 @@ readable(const struct client *c)
 static ssize_t
 fuzz_read(int fd, void *p, size_t n)
 {
-	struct client *c = client(fd);
+	struct client *c;
 
+	if (fd == MASTER)		/* it is gone */
+		return 0;
+	c = client(fd);
 	if (n > readable(c))
 		n = readable(c);
 	if (n > world.limit)
