@@ -350,7 +350,7 @@ struct conn {
 	int hangs_up;			/* after the answer */
 	int has_result;
 	unsigned long long committed;	/* mails, a bit each */
-	unsigned long long undone;	/* ... were undone in this statement */
+	unsigned long long undone;	/* ... whose rows were undone, since BEGIN */
 	/* the session */
 	int autocommit, in_transaction, foreign;	/* foreign: of somebody else's making */
 	size_t packet;
@@ -999,6 +999,7 @@ execute(struct conn *c)
 		break;
 	case V_BEGIN:
 		end_transaction(c);
+		c->undone = 0;
 		c->in_transaction = 1;
 		break;
 	case V_COMMIT:
@@ -1314,7 +1315,7 @@ under_way(struct conn *c, enum under_way call, struct statement *stmt)
 	c->has_result = 0;
 	c->affected = 0;
 	memset(&c->error, 0, sizeof(c->error));
-	c->committed = c->undone = 0;
+	c->committed = 0;
 	c->exec_at = c->answer_at = NEVER;
 	c->write_at = now;
 	if (percent(15))		/* the socket is full */
