@@ -479,7 +479,8 @@ put_other(struct conv *c, const char *p, size_t n)
 		return 0;
 	iconv(c->other, (void *)&in, &left, &dst, &room);
 	if ((done = (size_t)(in - pairs)) > 0) {
-		iconv(c->other, NULL, NULL, &dst, &room);
+		if (c->form == BIG5)		/* a letter may wait for its accent */
+			iconv(c->other, NULL, NULL, &dst, &room);
 		put_converted(c->o, text, sizeof(text) - room);
 	}
 	return done;
@@ -548,7 +549,8 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 		left = give;
 		errno = EILSEQ;
 		done = give ? iconv(c->cd, (void *)&p, &left, &dst, &room) : (size_t)-1;
-		put_converted(c->o, buf, sizeof(buf) - room);
+		if (room < sizeof(buf))
+			put_converted(c->o, buf, sizeof(buf) - room);
 		n -= give - left;
 		if (done == (size_t)-1 && errno == EINVAL && left == n && left < sizeof(c->hold)) {
 			memcpy(c->hold, p, left);
@@ -594,26 +596,23 @@ conv_octets(struct conv *c, const char *p, size_t n)
 	conv_whole(c, p, n);
 }
 
-/* An escape sequence's next octet: 1 where it is whole now, with its effect on set. */
+/*
+ * An escape sequence's next octet: 1 where it is whole now, with its effect on
+ * set. "~" and one octet in HZ; else ESC, up to two of 0x20 to 0x2f, a last one.
+ */
 static int
 take_escape(struct conv *c, char u)
 {
-	static const struct { enum form form; char set; const char *esc; } known[] = {
-		{ JP, 0, "\033(B" }, { JP, 'r', "\033(J" }, { JP, 0, "\033(H" }, { JP, 'k', "\033(I" },
-		{ JP, 'd', "\033$@" }, { JP, 'd', "\033$B" }, { JP, 'd', "\033$(B" },
-		{ JP, 'd', "\033$(O" }, { JP, 'd', "\033$(Q" }, { JP, 's', "\033$(D" },
-		{ KR, 0, "\033$)C" }, { HZ, 'd', "~{" }, { HZ, 0, "~}" }, { HZ, 0, "~\n" }
-	};
-	size_t i;
-
 	c->esc[c->escaped++] = u;
-	for (i = 0; i < sizeof(known) / sizeof(*known); i++)
-		if (known[i].form == c->form && strlen(known[i].esc) == c->escaped &&
-		    memcmp(known[i].esc, c->esc, c->escaped) == 0) {
-			c->set = known[i].set;
-			return 1;
-		}
-	return c->escaped == 4 || (c->form == HZ && c->escaped == 2);
+	if (c->escaped == 1 || (c->form != HZ && c->escaped < 4 && u >= ' ' && u <= '/'))
+		return 0;
+	if (u == '\n' || (c->form == HZ && (u == '{' || u == '}')))
+		c->set = u == '{' ? 'd' : 0;
+	else if (c->form == JP && c->esc[1] == '$' && memchr("@BDOQ", u, 5))
+		c->set = u == 'D' ? 's' : 'd';
+	else if (c->form == JP && c->esc[1] == '(' && memchr("BHIJ", u, 4))
+		c->set = u == 'I' ? 'k' : u == 'J' ? 'r' : 0;
+	return 1;
 }
 
 /*
@@ -650,10 +649,13 @@ conv_shift(struct conv *c, const char *p, size_t n)
 		}
 		if (u == '\n')
 			c->set = 0;
-		if (c->set == 'r' && (u == '\\' || u == '~')) {	/* JIS X 0201: yen, overline */
+		if (c->set == 'r' && is_ascii(u)) {	/* JIS X 0201: yen, overline */
 			conv_octets(c, buf, k);
 			k = 0;
-			put_char(c->o, u == '~' ? 0x203e : 0xa5);
+			if (u == '\\' || u == '~')
+				put_char(c->o, u == '~' ? 0x203e : 0xa5);
+			else
+				put(c->o, &u, 1);
 			continue;
 		}
 		shifted = c->set && c->set != 'r' && is_ascii(u) && u > ' ';

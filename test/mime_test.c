@@ -384,6 +384,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("gb2312", "\x80" "5", "\xe2\x82\xac" "5"), L("gbk", "\xc4\xe3\x80\xc4\xe3", "\xe4\xbd\xa0\xe2\x82\xac\xe4\xbd\xa0"),
 	L("gb18030", "\x80", "\xe2\x82\xac"), L("iso-2022-jp", "\033$B)!$\"", "\xef\xbf\xbd\xe3\x81\x82"),
 	L("\"koi8-r x\"", "\xc1", "\xd0\xb0"), L("euc-jp", "\x8e\xe0\xa4\xa2", "\xef\xbf\xbd\xe3\x81\x82"),
+	L("iso-2022-jp", "\033xab\033$B$\"\033\nc", "\x61\x62\xe3\x81\x82\x63"), L("iso-2022-jp", "\033(Ja\\b", "a\xc2\xa5" "b"),
 	L("iso-2022-jp", "\033(I1\033(B", "\xef\xbd\xb1"), L("hz", "~{Dc\nDc~}", "\xe4\xbd\xa0\nDc"),
 	/* musl, which has no CP932, makes characters of what GB18030 leaves open. */
 	NEEDS("CP932", "gb18030", "\xfe\x39\xfe\x39\xc4\xe3", "\xef\xbf\xbd\xe4\xbd\xa0"),
