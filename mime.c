@@ -519,6 +519,19 @@ conv_bad(struct conv *c, const char *p, size_t n)
 	return len < n ? len : n;
 }
 
+/* The octets before others' rows, which EUC-JP-MS and CP950 take for private use, or nothing. */
+static size_t
+before_others(const struct conv *c, const char *p, size_t n)
+{
+	size_t k;
+
+	for (k = 0; (c->form == BIG5 || is_japanese(c)) && k + 1 < n;
+	    k += p[k] & 0x80 ? (p[k] == '\x8f' && is_japanese(c)) + 2u : 1)
+		if (is_others(c, p[k]))
+			return k;
+	return n;
+}
+
 /*
  * After an invalid octet iconv() is given little: glibc's converts all that it is
  * given in one step before the next one may find the first character invalid.
@@ -538,12 +551,7 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 			conv_utf8(c, p, n);
 			return;
 		}
-		give = n < slice ? n : slice;
-		/* EUC-JP-MS and CP950 take others' rows for private use, or for nothing. */
-		for (k = 0; (c->form == BIG5 || is_japanese(c)) && k + 1 < give;
-		    k += p[k] & 0x80 ? (p[k] == '\x8f' && is_japanese(c)) + 2u : 1)
-			if (is_others(c, p[k]))
-				give = k;
+		give = before_others(c, p, n < slice ? n : slice);
 		dst = buf;
 		room = sizeof(buf);
 		left = give;
@@ -1215,12 +1223,9 @@ static struct mime_span
 after_header(struct mime_span header, const char *end)
 {
 	const char *p = header.ptr + header.len;
+	size_t n = line_len(p, (size_t)(end - p));
 
-	if (end - p >= 2 && p[0] == '\r' && p[1] == '\n')
-		p += 2;
-	else if (p < end && (*p == '\n' || *p == '\r'))
-		p++;
-	return span(p, end);
+	return span(n > 0 && is_empty_line(p, n) ? p + n : p, end);
 }
 
 int
@@ -1775,12 +1780,12 @@ open_level(struct mime_walk *w, const struct mime_part *part)
 	if (w->depth == MIME_DEPTH)
 		return 0;
 	l->len = 0;
-	l->digest = strcmp(part->type, "multipart/digest") == 0;
-	l->alternative = strcmp(part->type, "multipart/alternative") == 0;
+	l->digest = is_type(part, "multipart/digest");
+	l->alternative = is_type(part, "multipart/alternative");
 	l->attachment = part->attachment;
 	l->message = part->message;
-	if (part->encoding == MIME_IDENTITY && (strcmp(part->type, "message/rfc822") == 0 ||
-	    strcmp(part->type, "message/global") == 0)) {
+	if (part->encoding == MIME_IDENTITY &&
+	    (is_type(part, "message/rfc822") || is_type(part, "message/global"))) {
 		l->attachment = 0;		/* what it is to the message that it holds */
 		l->message = w->depth + 1;
 		w->here = 1;
@@ -1875,7 +1880,7 @@ part_text(const struct mime_part *p, struct out *o)
 	struct decoder d = { .in = p->body, .encoding = p->encoding };
 	char label[LABEL_MAX] = "";
 
-	if (p->charset[0] == '\0' && strcmp(p->type, "text/html") == 0)
+	if (p->charset[0] == '\0' && is_type(p, "text/html"))
 		meta_charset(d, label);
 	convert(d, *label ? label : p->charset, 0, o);
 }
