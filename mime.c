@@ -541,7 +541,8 @@ before_others(const struct conv *c, const char *p, size_t n)
 static void
 conv_iconv(struct conv *c, const char *p, size_t n)
 {
-	char buf[PIECE], *dst;
+	char buf[PIECE * MIME_EXPANSION + 64];	/* never full: glibc's TSCII loses its place then */
+	char *dst;
 	size_t room, done, slice = PIECE, give, left, k;
 
 	c->fed += n;
@@ -1918,6 +1919,15 @@ follows(const struct mime_walk *w, const struct mime_part *p, const struct mime_
 	    p->message == first->message && w->lowest >= p->message;
 }
 
+/* A walk with the levels that it has: they are few, and room for all is large. */
+static void
+copy_walk(struct mime_walk *to, const struct mime_walk *from)
+{
+	size_t levels = from->depth < MIME_DEPTH ? (size_t)from->depth + 1 : MIME_DEPTH;
+
+	memcpy(to, from, offsetof(struct mime_walk, level) + levels * sizeof(from->level[0]));
+}
+
 int
 mime_body(const char *msg, size_t len, struct mime_body *b)
 {
@@ -1947,7 +1957,7 @@ mime_body(const char *msg, size_t len, struct mime_body *b)
 				found = rank;
 				w.lowest = MIME_DEPTH;
 				b->octets = p.body.len;
-				b->walk = w;
+				copy_walk(&b->walk, &w);
 				continue;
 			}
 		}
@@ -1961,10 +1971,11 @@ size_t
 mime_body_text(const struct mime_body *b, char *dst, size_t cap)
 {
 	struct out o = { dst, 0, cap - 1, 0, 0 }, more;
-	struct mime_walk w = b->walk;
+	struct mime_walk w;
 	struct mime_part p;
 	size_t before;
 
+	copy_walk(&w, &b->walk);
 	part_text(&b->first, &o);
 	while (!o.full && is_type(&b->first, "text/plain") && mime_next(&w, &p)) {
 		if (!follows(&w, &p, &b->first))
