@@ -477,9 +477,9 @@ board_sum(enum count what)
 }
 
 /*
- * May n octets more be held? Asked before messages, recipients and columns take memory.
- * Commands, replies and the rest of a read are counted, but not asked for: they are some
- * kilobytes a connection.
+ * May n octets more be held? Asked before messages, columns and many recipients take
+ * memory. Commands, replies, a few recipients and the rest of a read are counted, but not
+ * asked for: they are some kilobytes a connection.
  */
 static int
 room(size_t n)
@@ -1375,7 +1375,8 @@ cmd_rcpt(struct session *s, char *arg)
 		reply(s, 550, "5.7.1", "relay refused");
 	else if (s->tx.rcpts >= (size_t)conf.num[GSMTP_MAX_RCPT])
 		reply(s, 452, "4.5.3", "too many recipients");
-	else if (!room(PATH_MAX_IN) || hold(&s->tx.rcpt, path, strlen(path) + 1) == -1)
+	else if ((s->tx.rcpt.len > OUT_MAX && !room(s->tx.rcpt.len)) ||
+	    hold(&s->tx.rcpt, path, strlen(path) + 1) == -1)
 		reply_failure(s, 452);
 	else {
 		s->tx.rcpts++;
