@@ -65,6 +65,17 @@ def bystand(port, pids, pipe, mails):
     pipe.send((worst, failed, delivered))
 
 
+def burn():
+    """The time of a piece of work that is always the same."""
+    began = time.monotonic()
+    for _ in range(100000):
+        pass
+    return time.monotonic() - began
+
+
+QUICKEST = min(burn() for _ in range(20))
+
+
 class Bystander:
     def __init__(self, server, mails=True):
         self.mails = mails
@@ -78,8 +89,10 @@ class Bystander:
         self.pipe.send(None)
         worst, failed, delivered = self.pipe.recv()
         self.process.join()
+        # As long as it is on this machine when nobody else works on it.
+        slower = max(1.0, sorted(burn() for _ in range(15))[7] / QUICKEST)
         ok("%s: a bystander waits at most %.0f ms" % (what, (LIMIT + more) * 1000),
-           worst[0] <= LIMIT + more, worst)
+           worst[0] <= (LIMIT + more) * slower, (worst, slower))
         if "-v" in sys.argv:
             print("     %s: at most %.0f ms for %s, and %.0f ms of the machine's" % (
                 what, worst[0] * 1000, worst[1], worst[2] * 1000))
