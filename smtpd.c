@@ -24,7 +24,11 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
+#ifndef CHECKED
+#define NDEBUG 1		/* the fuzzers' builds check what is asserted */
+#endif
 #include <arpa/inet.h>
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -158,6 +162,15 @@ struct transaction {
 	int utf8, binary;		/* parameters of MAIL */
 };
 
+/*
+ * What holds whenever the loop leaves a session, and is asserted in session_check():
+ *   - without a connection it is STORING: its mail is at the database, all else is given back;
+ *   - there is a message only from DATA or BDAT on, columns of it only in STORING; from STORING
+ *     to its answer all that struct db_mail points to is db.c's to read, and does not change;
+ *   - input is kept where it must wait: for replies to be read, for the database, for others'
+ *     turns, or for the rest of a command, which is all that is kept then (partial);
+ *   - nothing is kept behind STARTTLS, and nothing runs once it is CLOSING.
+ */
 struct session {
 	int fd;				/* -1: gone while its mail is at the database */
 	enum state state;
@@ -223,39 +236,46 @@ struct child {
 struct network { unsigned char addr[16]; int bits; };
 
 extern char **environ;
+/* Of every process: the settings, and what the command line said. */
 static struct config conf;
-static volatile struct board *board;
 static const char *config_file;
-static const char *cli[NAMES];		/* what the command line said */
+static const char *cli[NAMES];
 static const char *port = "25";
 static int testing;			/* -t */
+
+/* The master's, which its workers inherit and never change, but for the board. */
+static volatile struct board *board;
 static struct listeners listeners;
+static sigset_t unblocked;		/* while a loop sleeps */
 static volatile sig_atomic_t got_stop, got_hup, got_usr1;
-static sigset_t unblocked;		/* while the loop sleeps */
+
 static long long now;			/* ms, monotonic, of this turn of the loop */
 
-/* A worker's own. */
-static enum life {
-	SERVING,
-	DRAINING,			/* HUP: no new client, and GSMTP_TIMEOUT for those there are */
-	LAST_CALL,			/* TERM: what has arrived whole is taken */
-	LEAVING				/* mails at the database get their answers, all else 421 */
-} life;
-static long long accept_at;		/* ms: none is accepted before */
-static struct session *sessions[FDS];
-static fd_set readers, writers;		/* what all sessions wait for */
-static fd_set hot_readers, hot_writers;	/* those that were active lately: look_at_all() */
-static long long look_at;		/* ms: when to look at all of them again */
-static int top = -1, nsessions, npending, max_sessions;
-static unsigned long next_id;
-static const char *envelope;		/* the MAIL or RCPT that runs */
-static struct db *db;
-static volatile struct slot *me;	/* its slot on the board */
-static size_t held, held_before;	/* octets for sessions: now, and a second ago */
-static struct mime_span *allowed;
-static size_t nallowed;
-static struct network *proxies;
-static size_t nproxies;
+/* A worker's own, from fork() to exit: the master's functions do not name it. */
+static struct {
+	enum life {
+		SERVING,
+		DRAINING,		/* HUP: no new client, GSMTP_TIMEOUT for those there are */
+		LAST_CALL,		/* TERM: what has arrived whole is taken */
+		LEAVING			/* mails at the database get answers, all else 421 */
+	} life;
+	volatile struct slot *slot;	/* its slot on the board */
+	struct db *db;
+	int npending;			/* mails there */
+	struct session *session[FDS];	/* by descriptor, */
+	int top;			/* the largest of which is this, -1: there is none */
+	int nsessions, max_sessions;
+	unsigned long next_id;
+	long long accept_at;		/* ms: no client is accepted before */
+	size_t held, held_before;	/* octets for sessions: now, and a second ago */
+	struct watched { fd_set r, w; } all, hot;	/* by all sessions; by those active lately */
+	long long look_at;		/* ms: when to look at all of them again, look_at_all() */
+	const char *envelope;		/* the MAIL or RCPT that runs */
+	struct mime_span *allowed;	/* GM_ALLOWED_HOSTS */
+	size_t nallowed;
+	struct network *proxies;	/* GSMTP_PROXY_FROM */
+	size_t nproxies;
+} worker = { .top = -1 };
 
 /* ---- the log ---- */
 
@@ -484,7 +504,7 @@ board_sum(enum count what)
 static int
 room(size_t n)
 {
-	me->n[N_HELD] = held + db_held(db);
+	worker.slot->n[N_HELD] = worker.held + db_held(worker.db);
 	return board_sum(N_HELD) + n <= (uint64_t)conf.num[GSMTP_MAX_MEMORY];
 }
 
@@ -495,14 +515,14 @@ hold(struct buffer *b, const char *p, size_t n)
 	size_t before = b->cap;
 	int status = buf_add(b, p, n);
 
-	held += b->cap - before;
+	worker.held += b->cap - before;
 	return status;
 }
 
 static void
 let_go(struct buffer *b)
 {
-	held -= b->cap;
+	worker.held -= b->cap;
 	buf_free(b);
 }
 
@@ -552,11 +572,11 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 		log_line(s->id, "reply %.*s", (int)n, line);
 	memcpy(line + n, "\r\n", 3);
 	out(s, line, n + 2);
-	if (code >= 400 && envelope != NULL) {
-		me->n[N_REFUSED_RCPT]++;
+	if (code >= 400 && worker.envelope != NULL) {
+		worker.slot->n[N_REFUSED_RCPT]++;
 		line[n] = '\0';
 		if (!s->told)
-			log_line(s->id, "refused-rcpt command=%s client=%s reply=%s", envelope, s->peer,
+			log_line(s->id, "refused-rcpt command=%s client=%s reply=%s", worker.envelope, s->peer,
 			    log_value(line, shown));
 		s->told = 1;
 	}
@@ -671,8 +691,8 @@ serviced(const char *addr, size_t len)
 		return 0;
 	domain = to_ascii(domain, (size_t)(addr + len - domain));
 	n = strlen(domain);
-	for (i = 0; i < nallowed; i++) {
-		const struct mime_span *a = &allowed[i];
+	for (i = 0; i < worker.nallowed; i++) {
+		const struct mime_span *a = &worker.allowed[i];
 
 		if (a->len == 1 && a->ptr[0] == '*')
 			return 1;
@@ -773,7 +793,7 @@ transaction_fail(struct session *s, int code)
 static uint64_t
 size_limit(void)
 {
-	size_t max = db_max_mail(db);	/* with the trace fields */
+	size_t max = db_max_mail(worker.db);	/* with the trace fields */
 
 	max = max > TRACE_MAX ? max - TRACE_MAX : 0;
 	return max < (uint64_t)conf.num[GSMTP_MAX_SIZE] ? max : (uint64_t)conf.num[GSMTP_MAX_SIZE];
@@ -783,7 +803,7 @@ size_limit(void)
 static int
 too_big(uint64_t n)
 {
-	return n > (uint64_t)conf.num[GSMTP_MAX_SIZE] || db_too_big(db, (size_t)n + TRACE_MAX);
+	return n > (uint64_t)conf.num[GSMTP_MAX_SIZE] || db_too_big(worker.db, (size_t)n + TRACE_MAX);
 }
 
 /* Adds octets to the mail unless it is too_big(), within GSMTP_MAX_MEMORY. */
@@ -894,17 +914,18 @@ md5_end(struct md5 *m, char hex[32])
 static void
 reply_failure(struct session *s, int code)
 {
-	if (code == 552)
-		reply(s, 552, "5.3.4", "message too big, the limit is %llu octets",
-		    (unsigned long long)size_limit());
-	else if (code == 452)
-		reply(s, 452, "4.3.1", "too much mail in memory now, try again later");
-	else if (code == 451)
-		reply(s, 451, "4.3.0", "cannot be stored now, try again later");
-	else if (code == 550)
-		reply(s, 550, "5.7.1", "no address of a serviced domain in To, Cc or Bcc");
-	else
-		reply(s, 554, "5.6.0", "the database refuses this message");
+	static const struct failure { int code; const char *status, *text; } failures[] = {
+		{ 451, "4.3.0", "cannot be stored now, try again later" },
+		{ 452, "4.3.1", "too much mail in memory now, try again later" },
+		{ 550, "5.7.1", "no address of a serviced domain in To, Cc or Bcc" },
+		{ 552, "5.3.4", "message too big, the limit is %llu octets" },
+		{ 554, "5.6.0", "the database refuses this message" },
+	};
+	const struct failure *f = failures;
+
+	while (f->code != code && f->code != 554)
+		f++;
+	reply(s, code, f->status, f->text, (unsigned long long)size_limit());
 }
 
 /* The transaction is over: its line in the log, its reply, and what was pipelined behind it. */
@@ -916,6 +937,7 @@ answer(struct session *s, enum db_status status)
 		[DB_LOST] = { 451, "deferred" }, [DB_TOO_BIG] = { 552, "refused" }
 	};
 	const struct db_row *row = s->tx.columns.ptr ? s->mail.col.row : NULL;
+	volatile uint64_t *n = worker.slot->n;
 	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], tls[96] = "-", hash[HASH_LEN + 1] = "-", *blank;
 	int code = s->tx.fail ? s->tx.fail : how[status].code;
 	const char *event = s->tx.fail == 0 ? how[status].event : code < 500 ? "deferred" : "refused";
@@ -927,11 +949,9 @@ answer(struct session *s, enum db_status status)
 	if ((blank = strchr(tls, ' ')) != NULL)
 		*blank = '/';
 	if (code == 250)
-		me->n[N_MAILS]++, me->n[N_ROWS] += s->tx.rcpts, me->n[N_OCTETS] += s->tx.size;
-	else if (code < 500)
-		me->n[N_DEFERRED]++;
+		n[N_MAILS]++, n[N_ROWS] += s->tx.rcpts, n[N_OCTETS] += s->tx.size;
 	else
-		me->n[N_REFUSED]++;
+		n[code < 500 ? N_DEFERRED : N_REFUSED]++;
 	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%llu wait=%lldms client=%s "
 	    "tls=%s code=%d", event, hash, log_value(s->tx.from, from),
 	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
@@ -1044,7 +1064,7 @@ make_columns(struct session *s, const struct mime_body *found, struct db_columns
 	if ((text = realloc(b->ptr, cap + rest)) == NULL)
 		return -1;
 	b->ptr = text;
-	held += b->cap = cap + rest;
+	worker.held += b->cap = cap + rest;
 	c->body = (struct db_text){ b->ptr, len };
 	c->row = (struct db_row *)(void *)(b->ptr + cap);
 	c->rows = s->tx.rcpts;
@@ -1109,9 +1129,9 @@ save_email(struct session *s)
 		transaction_fail(s, 550);
 	else if (make_columns(s, &found, col) == -1)
 		transaction_fail(s, 452);
-	else if ((status = db_add(db, &s->mail)) == DB_PENDING) {
+	else if ((status = db_add(worker.db, &s->mail)) == DB_PENDING) {
 		s->state = STORING;
-		npending++;
+		worker.npending++;
 		return;
 	}
 	answer(s, status);
@@ -1490,9 +1510,9 @@ command(struct session *s, char *line)
 		reply(s, c->code, c->status, "%s", c->text);
 	else {
 		if (c->run == cmd_mail || c->run == cmd_rcpt)
-			envelope = log_value(line, shown);
+			worker.envelope = log_value(line, shown);
 		c->run(s, line + n + strspn(line + n, " "));
-		envelope = NULL;
+		worker.envelope = NULL;
 	}
 }
 
@@ -1671,16 +1691,18 @@ may_read(const struct session *s)
 	return s->state != STORING && s->out.len == 0;
 }
 
+/* io: TLS_READ, TLS_WRITE, both, or 0. */
 static void
-watch_for(int fd, int wanted, fd_set *all, fd_set *hot)
+watch_for(int fd, int io, struct watched *set)
 {
-	if (wanted) {
-		FD_SET(fd, all);
-		FD_SET(fd, hot);
-	} else {
-		FD_CLR(fd, all);
-		FD_CLR(fd, hot);
-	}
+	if (io & TLS_READ)
+		FD_SET(fd, &set->r);
+	else
+		FD_CLR(fd, &set->r);
+	if (io & TLS_WRITE)
+		FD_SET(fd, &set->w);
+	else
+		FD_CLR(fd, &set->w);
 }
 
 /*
@@ -1697,8 +1719,8 @@ watch(struct session *s)
 		io = tls_wants(s->tls, io);
 	if (may_read(s) && here)
 		io |= TLS_WRITE;
-	watch_for(s->fd, io & TLS_READ, &readers, &hot_readers);
-	watch_for(s->fd, io & TLS_WRITE, &writers, &hot_writers);
+	watch_for(s->fd, io, &worker.all);
+	watch_for(s->fd, io, &worker.hot);
 	s->active = now;
 }
 
@@ -1713,15 +1735,15 @@ session_close(struct session *s)
 			log_line(s->id, "disconnect client=%s", s->peer);
 		tls_free(s->tls);
 		s->tls = NULL;
-		watch_for(fd, 0, &readers, &hot_readers);
-		watch_for(fd, 0, &writers, &hot_writers);
+		watch_for(fd, 0, &worker.all);
+		watch_for(fd, 0, &worker.hot);
 		close(fd);
-		me->key[fd] = 0;
-		sessions[fd] = NULL;
-		while (top >= 0 && sessions[top] == NULL)
-			top--;
+		worker.slot->key[fd] = 0;
+		worker.session[fd] = NULL;
+		while (worker.top >= 0 && worker.session[worker.top] == NULL)
+			worker.top--;
 		s->fd = -1;
-		me->n[N_CLIENTS] = (uint64_t)--nsessions;
+		worker.slot->n[N_CLIENTS] = (uint64_t)--worker.nsessions;
 	}
 	let_go(&s->in);
 	let_go(&s->out);
@@ -1864,12 +1886,30 @@ input(struct session *s, int ready)
 	return 0;
 }
 
+static void
+session_check(const struct session *s)
+{
+	size_t kept = s->in.len - s->in_at;
+
+	assert(s->fd != -1 && worker.session[s->fd] == s);
+	assert(s->in_at <= s->in.len && (s->in.len > 0 || s->in.ptr == NULL));
+	assert(!s->partial || kept < LINE_MAX_IN);
+	assert(kept == 0 || !s->starttls);
+	assert(s->out.len > 0 || (s->out.ptr == NULL && !s->starttls));
+	assert(s->state >= CHUNKED || s->tx.mail.ptr == NULL);
+	assert(s->state == STORING || s->tx.columns.ptr == NULL);
+	assert(s->tx.rcpts == 0 || (s->helo != NULL && s->tx.from != NULL));
+	(void)s, (void)kept;
+}
+
 /* Whatever a session waited for is there: it goes on as far as it can. */
 static void
 go_on(struct session *s, int ready)
 {
-	if (flush(s) == 0 && (!may_read(s) || input(s, ready) == 0) && flush(s) == 0)
+	if (flush(s) == 0 && (!may_read(s) || input(s, ready) == 0) && flush(s) == 0) {
+		session_check(s);
 		watch(s);
+	}
 }
 
 /* How many of the connections of all workers come from this address. */
@@ -1898,7 +1938,7 @@ session_start(struct session *s, const unsigned char addr[16])
 	if (s->key == 0)		/* ::1; 0 is no client */
 		s->key = UINT64_MAX;
 	inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? addr + 12 : addr, s->peer, sizeof(s->peer));
-	me->key[s->fd] = s->key;
+	worker.slot->key[s->fd] = s->key;
 	s->state = NEW;
 	s->since = now;
 	if (conf.num[GSMTP_VERBOSE])
@@ -1929,20 +1969,20 @@ session_open(int fd, const struct sockaddr *sa)
 		return;
 	}
 	s->fd = fd;
-	s->id = ++next_id;
+	s->id = ++worker.next_id;
 	s->since = now;
-	sessions[fd] = s;
-	if (fd > top)
-		top = fd;
-	me->n[N_CLIENTS] = (uint64_t)++nsessions;
-	me->n[N_CONNECTIONS]++;
+	worker.session[fd] = s;
+	if (fd > worker.top)
+		worker.top = fd;
+	worker.slot->n[N_CLIENTS] = (uint64_t)++worker.nsessions;
+	worker.slot->n[N_CONNECTIONS]++;
 	if (sa->sa_family == AF_INET6)
 		memcpy(addr, &v6->sin6_addr, 16);
 	else
 		map_ipv4(addr, &v4->sin_addr);
-	for (i = 0; i < nproxies && !in_network(&proxies[i], addr); i++)
+	for (i = 0; i < worker.nproxies && !in_network(&worker.proxies[i], addr); i++)
 		;
-	if (i < nproxies) {
+	if (i < worker.nproxies) {
 		inet_ntop(AF_INET6, addr, s->peer, sizeof(s->peer));
 		watch(s);
 		return;
@@ -1984,16 +2024,16 @@ results(void)
 	struct db_mail *m;
 	struct session *s;
 
-	while ((m = db_done(db)) != NULL) {
+	while ((m = db_done(worker.db)) != NULL) {
 		s = (struct session *)(void *)((char *)m - offsetof(struct session, mail));
-		npending--;
+		worker.npending--;
 		answer(s, m->status);
 		if (s->fd == -1)
 			session_close(s);
 		else
 			go_on(s, 0);
 	}
-	me->n[N_STATEMENTS] = db_statements(db);
+	worker.slot->n[N_STATEMENTS] = db_statements(worker.db);
 }
 
 /*
@@ -2014,7 +2054,7 @@ accept_client(int fd)
 	else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
 		/* The client waits in the backlog. Any other error is nobody, or one that has left. */
 		log_line(0, "accept-error %s", strerror(errno));
-		accept_at = now + 1000;
+		worker.accept_at = now + 1000;
 	}
 }
 
@@ -2024,8 +2064,8 @@ say_goodbye(void)
 {
 	int fd;
 
-	for (fd = top; fd >= 0; fd--) {
-		struct session *s = sessions[fd];
+	for (fd = worker.top; fd >= 0; fd--) {
+		struct session *s = worker.session[fd];
 
 		if (s == NULL || s->state == STORING || s->state == CLOSING)
 			continue;
@@ -2049,25 +2089,25 @@ look_at_all(long *ms)
 {
 	int fd, hot = 0;
 
-	if (nsessions <= FEW_SESSIONS)
+	if (worker.nsessions <= FEW_SESSIONS)
 		return 1;
-	if (now < look_at) {
-		if (*ms < 0 || *ms > look_at - now)
-			*ms = (long)(look_at - now);
+	if (now < worker.look_at) {
+		if (*ms < 0 || *ms > worker.look_at - now)
+			*ms = (long)(worker.look_at - now);
 		return 0;
 	}
-	FD_ZERO(&hot_readers);
-	FD_ZERO(&hot_writers);
-	for (fd = 0; fd <= top; fd++)
-		if (sessions[fd] && now - sessions[fd]->active < HOT_MS) {
+	FD_ZERO(&worker.hot.r);
+	FD_ZERO(&worker.hot.w);
+	for (fd = 0; fd <= worker.top; fd++)
+		if (worker.session[fd] && now - worker.session[fd]->active < HOT_MS) {
 			hot = 1;
-			if (FD_ISSET(fd, &readers))
-				FD_SET(fd, &hot_readers);
-			if (FD_ISSET(fd, &writers))
-				FD_SET(fd, &hot_writers);
+			if (FD_ISSET(fd, &worker.all.r))
+				FD_SET(fd, &worker.hot.r);
+			if (FD_ISSET(fd, &worker.all.w))
+				FD_SET(fd, &worker.hot.w);
 		}
 	if (hot) {
-		look_at = now + COLD_MS;
+		worker.look_at = now + COLD_MS;
 		*ms = 0;
 	}
 	return 1;
@@ -2088,26 +2128,27 @@ static int
 wait_for_work(fd_set *r, fd_set *w, int master, int *all)
 {
 	struct timespec ts;
-	long ms = db_timeout(db);
-	int i, n, max = top > master ? top : master;
+	long ms = db_timeout(worker.db);
+	int i, n, max = worker.top > master ? worker.top : master;
 
 	*all = look_at_all(&ms);
-	*r = *all ? readers : hot_readers;
-	*w = *all ? writers : hot_writers;
-	if (life < LAST_CALL)
+	*r = *all ? worker.all.r : worker.hot.r;
+	*w = *all ? worker.all.w : worker.hot.w;
+	if (worker.life < LAST_CALL)
 		FD_SET(master, r);
-	if (accept_at > now && (ms < 0 || ms > accept_at - now))
-		ms = (long)(accept_at - now);
-	if (life == SERVING && accept_at <= now && nsessions < max_sessions)
+	if (worker.accept_at > now && (ms < 0 || ms > worker.accept_at - now))
+		ms = (long)(worker.accept_at - now);
+	if (worker.life == SERVING && worker.accept_at <= now && worker.nsessions < worker.max_sessions)
 		for (i = 0; i < listeners.n; i++) {
 			FD_SET(listeners.list[i].fd, r);
 			if (listeners.list[i].fd > max)
 				max = listeners.list[i].fd;
 		}
-	db_watch(db, r, w, &max);
-	if ((nsessions > 0 || held != held_before || life != SERVING) && (ms < 0 || ms > 1000))
+	db_watch(worker.db, r, w, &max);
+	if ((worker.nsessions > 0 || worker.held != worker.held_before || worker.life != SERVING) &&
+	    (ms < 0 || ms > 1000))
 		ms = 1000;		/* the timeouts of sessions are looked at once a second */
-	if (life == LAST_CALL)
+	if (worker.life == LAST_CALL)
 		ms = 0;
 	if (now - journal.since >= LOG_MS)
 		log_flush();
@@ -2132,18 +2173,18 @@ static void
 serve(fd_set *r, fd_set *w, int n)
 {
 	static int first;
-	int fd, i, count = top + 1, messages;
+	int fd, i, count = worker.top + 1, messages;
 
 	for (messages = 0; messages < 2; messages++)
 		for (i = 0; i < count && n > 0; i++) {
 			fd = messages ? (first + i) % count : i;
-			if (sessions[fd] == NULL || in_message(sessions[fd]) != messages ||
+			if (worker.session[fd] == NULL || in_message(worker.session[fd]) != messages ||
 			    !(FD_ISSET(fd, r) || FD_ISSET(fd, w)))
 				continue;
 			n--;
 			FD_CLR(fd, r);
 			FD_CLR(fd, w);
-			go_on(sessions[fd], 1);
+			go_on(worker.session[fd], 1);
 			if (messages && clock_ms() - now >= MESSAGES_MS) {
 				first = fd + 1;
 				return;
@@ -2163,14 +2204,15 @@ tick(void)
 	last = now;
 	hear_signals();
 	busy = board_sum(N_CLIENTS) > (uint64_t)conf.num[MAX_SMTP_CLIENTS] * 3 / 4;
-	for (fd = top; fd >= 0; fd--)
-		if (sessions[fd])
-			session_timeout(sessions[fd], busy);
+	for (fd = worker.top; fd >= 0; fd--)
+		if (worker.session[fd])
+			session_timeout(worker.session[fd], busy);
 #ifdef M_MMAP_THRESHOLD
-	if (held < held_before)		/* glibc keeps what is free for itself, unasked for ever */
+	/* glibc keeps what is free for itself, unasked for ever. */
+	if (worker.held < worker.held_before)
 		malloc_trim(OWN_MAX);
 #endif
-	held_before = held;
+	worker.held_before = worker.held;
 }
 
 /* What ends a worker, step by step. quiet: a look at all sessions found nothing ready. */
@@ -2180,19 +2222,19 @@ live(int stop, int drain, int quiet)
 	static long long until;		/* ms: the end of DRAINING or LAST_CALL */
 	int i;
 
-	if (drain && life == SERVING) {
-		life = DRAINING;
+	if (drain && worker.life == SERVING) {
+		worker.life = DRAINING;
 		until = now + conf.num[GSMTP_TIMEOUT] * 1000;
 		for (i = 0; i < listeners.n; i++)
 			close(listeners.list[i].fd);
 		listeners.n = 0;
 	}
-	if (life < LAST_CALL && (stop || (life == DRAINING && now >= until))) {
-		life = LAST_CALL;
+	if (worker.life < LAST_CALL && (stop || (worker.life == DRAINING && now >= until))) {
+		worker.life = LAST_CALL;
 		until = now + 2000;
-	} else if (life == LAST_CALL && (quiet || now >= until))
-		life = LEAVING;
-	if (life == LEAVING)
+	} else if (worker.life == LAST_CALL && (quiet || now >= until))
+		worker.life = LEAVING;
+	if (worker.life == LEAVING)
 		say_goodbye();
 }
 
@@ -2208,23 +2250,23 @@ worker_loop(int master)
 	int i, ready, all, drain, stop;
 	char word;
 
-	while (life == SERVING || nsessions > 0 || npending > 0) {
+	while (worker.life == SERVING || worker.nsessions > 0 || worker.npending > 0) {
 		ready = wait_for_work(&r, &w, master, &all);
 		serve(&r, &w, ready);
 		for (i = 0; i < listeners.n; i++)
 			if (FD_ISSET(listeners.list[i].fd, &r))
 				accept_client(listeners.list[i].fd);
-		db_run(db, &r, &w);
+		db_run(worker.db, &r, &w);
 		results();
-		db_run(db, NULL, NULL);
-		for (const char *news; (news = db_news(db)) != NULL; )
+		db_run(worker.db, NULL, NULL);
+		for (const char *news; (news = db_news(worker.db)) != NULL; )
 			log_line(0, "%s", news);
 		tick();
 		drain = stop = 0;
 		if (FD_ISSET(master, &r))	/* it says: drain; or it is gone */
 			*(read(master, &word, 1) == 1 ? &drain : &stop) = 1;
 		live(got_stop || stop, drain, all && ready <= 0);
-		if (life >= LAST_CALL && stop_at == 0)
+		if (worker.life >= LAST_CALL && stop_at == 0)
 			stop_at = now + STOP_SECONDS * 1000;
 		if (stop_at && now > stop_at)
 			break;
@@ -2324,7 +2366,7 @@ database(const struct config *c)
 
 /* From fork() to exit. master: a socket that takes the log, and can be read when the master is gone. */
 static void
-worker(int slot, int master, const struct passwd *pw)
+worker_main(int slot, int master, const struct passwd *pw)
 {
 	struct db_config d = database(&conf);
 	const char *list;
@@ -2349,21 +2391,21 @@ worker(int slot, int master, const struct passwd *pw)
 #endif
 	got_stop = got_hup = got_usr1 = 0;
 	fds = limit_descriptors();
-	max_sessions = (int)(fds < conf.num[MAX_SMTP_CLIENTS] ? fds : conf.num[MAX_SMTP_CLIENTS]);
-	me = &board->slot[slot];
-	allowed = must(calloc(items(conf.text[GM_ALLOWED_HOSTS]), sizeof(*allowed)));
+	worker.max_sessions = (int)(fds < conf.num[MAX_SMTP_CLIENTS] ? fds : conf.num[MAX_SMTP_CLIENTS]);
+	worker.slot = &board->slot[slot];
+	worker.allowed = must(calloc(items(conf.text[GM_ALLOWED_HOSTS]), sizeof(*worker.allowed)));
 	for (list = conf.text[GM_ALLOWED_HOSTS]; next_item(&list, &item); )
-		allowed[nallowed++] = item;
-	proxies = must(calloc(items(conf.text[GSMTP_PROXY_FROM]), sizeof(*proxies)));
+		worker.allowed[worker.nallowed++] = item;
+	worker.proxies = must(calloc(items(conf.text[GSMTP_PROXY_FROM]), sizeof(*worker.proxies)));
 	for (list = conf.text[GSMTP_PROXY_FROM]; next_item(&list, &item); )
-		parse_network(item, &proxies[nproxies++]);
-	db = must(db_new(&d));
+		parse_network(item, &worker.proxies[worker.nproxies++]);
+	worker.db = must(db_new(&d));
 	now = clock_ms();
 	log_line(0, "worker-start number=%d", slot + 1);
 	worker_loop(master);
 	log_line(0, "worker-stop number=%d", slot + 1);
 	log_flush();
-	db_free(db);
+	db_free(worker.db);
 	exit(0);
 }
 
@@ -2947,7 +2989,7 @@ child_start(void)
 			if (master.child[i].pid > 0)
 				close(master.child[i].fd);
 		set_title(master.argv, slot);
-		worker(slot, fd[1], &master.user);
+		worker_main(slot, fd[1], &master.user);
 	}
 	close(fd[1]);
 	c->fd = fd[0];

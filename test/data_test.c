@@ -131,7 +131,7 @@ every_string(void)
 
 	clients[0].open = 1;
 	s.fd = FIRST;
-	sessions[FIRST] = &s;
+	worker.session[FIRST] = &s;
 	set(GSMTP_CHECK_HEADER, "1");	/* no To: the end is answered with 550, and no database */
 	for (n = 1, count = 4; n <= 8; n++, count *= 4)
 		for (k = 0; k < count; k++) {
@@ -146,7 +146,7 @@ every_string(void)
 	log_flush();
 	transaction_reset(&s);
 	let_go(&s.out);
-	sessions[FIRST] = NULL;
+	worker.session[FIRST] = NULL;
 	clients[0].open = 0;
 }
 

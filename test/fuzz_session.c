@@ -60,6 +60,7 @@ static time_t	fuzz_time(void);
 #define pselect(n, r, w, e, ts, mask) fuzz_pselect(r, w, ts)
 #define clock_gettime(id, ts) fuzz_clock(ts)
 #define time(t) fuzz_time()
+#define CHECKED
 #define main smtpd_main
 #define TLS
 #include "../smtpd.c"
@@ -367,21 +368,22 @@ check_sessions(const struct timespec *ts)
 	int fd, works = ts && ts->tv_sec == 0 && ts->tv_nsec == 0;
 
 	for (fd = FIRST; fd < FIRST + CLIENTS; fd++) {
-		struct session *s = sessions[fd];
+		struct session *s = worker.session[fd];
 
 		if (s == NULL)
 			continue;
 		sum += holds(s);
 		check(ts != NULL, "the loop wakes up for timeouts");
-		check(s->state == STORING || FD_ISSET(fd, &readers) || FD_ISSET(fd, &writers) || works,
+		check(s->state == STORING || FD_ISSET(fd, &worker.all.r) || FD_ISSET(fd, &worker.all.w) || works,
 		    "no session waits for nothing");
 		check(s->state == STORING || s->state == PROXY || s->out.len > 0 || works ||
 		    s->in.len == s->in_at || memchr(s->in.ptr + s->in_at, '\n', s->in.len - s->in_at) ==
-		    NULL || FD_ISSET(fd, &writers), "no command waits for nothing");
+		    NULL || FD_ISSET(fd, &worker.all.w), "no command waits for nothing");
 		check(s->tls == NULL || s->tls->read > 0 || (s->in.len == 0 &&
 		    (s->state == NEW || s->state == CLOSING)), "nothing is left of before the handshake");
 	}
-	check(sum + held_by_departed() == held, "the memory that is accounted for is what sessions hold");
+	check(sum + held_by_departed() == worker.held,
+	    "the memory that is accounted for is what sessions hold");
 }
 
 /* Who is ready: everybody, as far as the slice goes. At the end the master says stop. */
@@ -589,7 +591,7 @@ set(enum name name, const char *value)
 	check(config_set(&conf, (int)name, value, "fuzz", why, sizeof(why)) == 0, why);
 }
 
-/* The first time: what main() and worker() prepare. */
+/* The first time: what main() and worker_main() prepare. */
 static void
 set_up(void)
 {
@@ -610,17 +612,17 @@ set_up(void)
 	set(GSMTP_TLS_CERT, "cert.pem");
 	check((board = calloc(1, sizeof(*board))) != NULL, "memory");
 	board->used = 1;
-	me = &board->slot[0];
+	worker.slot = &board->slot[0];
 	journal.is_worker = 1;
-	db = &stub;
+	worker.db = &stub;
 	listeners.list = &listener;
 	listeners.n = 1;
-	allowed = hosts;
-	nallowed = 2;
+	worker.allowed = hosts;
+	worker.nallowed = 2;
 	parse_network((struct mime_span){ "127.0.0.0/8", 11 }, &proxy);
-	proxies = &proxy;
-	nproxies = 1;
-	max_sessions = CLIENTS;
+	worker.proxies = &proxy;
+	worker.nproxies = 1;
+	worker.max_sessions = CLIENTS;
 }
 
 /* A mail whose answer nobody waits for any longer. */
@@ -630,7 +632,7 @@ drop(struct db_mail *m)
 	struct session *s = (void *)((char *)m - offsetof(struct session, mail));
 
 	s->state = CLOSING;
-	npending--;
+	worker.npending--;
 	if (s->fd == -1)
 		session_close(s);
 }
@@ -646,10 +648,10 @@ converse(const unsigned char *slices)
 	world.starttls = 0;
 	world.ms = 1000;
 	now = 1000;
-	life = SERVING;
+	worker.life = SERVING;
 	listeners.n = 1;
-	next_id = 0;
-	accept_at = 0;
+	worker.next_id = 0;
+	worker.accept_at = 0;
 	for (i = 0; i < CLIENTS; i++) {
 		clients[i].at = 0;
 		clients[i].shut = 0;
@@ -659,7 +661,7 @@ converse(const unsigned char *slices)
 	worker_loop(MASTER);
 	log_flush();
 	check(journal.len > 0 || !world.in_line, "the log is whole lines");
-	check(nsessions == 0 || (world.how & (SLOW | STOP)), "every session ends");
+	check(worker.nsessions == 0 || (world.how & (SLOW | STOP)), "every session ends");
 	for (i = 0; i < CLIENTS; i++) {	/* what the end of the process would do */
 		if (stub.queue[i]) {
 			check(world.how & STOP, "every mail is answered");
@@ -668,9 +670,10 @@ converse(const unsigned char *slices)
 			stub.held[i] = 0;
 		}
 		if (clients[i].open)
-			session_close(sessions[FIRST + i]);
+			session_close(worker.session[FIRST + i]);
 	}
-	check(nsessions == 0 && npending == 0 && held == 0 && top == -1 && me->n[N_CLIENTS] == 0,
+	check(worker.nsessions == 0 && worker.npending == 0 && worker.held == 0 &&
+	    worker.top == -1 && worker.slot->n[N_CLIENTS] == 0,
 	    "all is given back");
 }
 
