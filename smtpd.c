@@ -83,7 +83,9 @@ enum {
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
 	DB_CONNECTIONS = 32,	/* to the database, of all workers, where these are not more */
-	STOP_SECONDS = 12	/* for mails at the database once TERM has come */
+	CALL_SECONDS = 2,	/* for what has arrived, once TERM has come, */
+	DB_SECONDS = 10,	/* then for mails at the database, */
+	STOP_SECONDS = 14	/* and a worker that takes longer is killed */
 };
 
 /* ---- types ---- */
@@ -183,7 +185,6 @@ struct session {
 	int errors;
 	unsigned long id;		/* in the log */
 	long long since;		/* ms: when it began to wait for what it waits for */
-	long long active;		/* ms: when it last did something */
 	uint64_t key;			/* its address, as GSMTP_MAX_CLIENTS_PER_IP counts */
 	char peer[INET6_ADDRSTRLEN];
 	char *helo;
@@ -259,11 +260,13 @@ static struct {
 		LAST_CALL,		/* TERM: what has arrived whole is taken */
 		LEAVING			/* mails at the database get answers, all else 421 */
 	} life;
+	long long until;		/* ms: when it ends at the latest, but for SERVING */
 	volatile struct slot *slot;	/* its slot on the board */
 	struct db *db;
 	int npending;			/* mails there */
-	struct session *session[FDS];	/* by descriptor, */
-	int top;			/* the largest of which is this, -1: there is none */
+	struct session *session[FDS];	/* by descriptor; when it last did something, in ms; */
+	long long active[FDS];
+	int top;			/* the largest descriptor of them, -1: there is none */
 	int nsessions, max_sessions;
 	unsigned long next_id;
 	long long accept_at;		/* ms: no client is accepted before */
@@ -1721,7 +1724,7 @@ watch(struct session *s)
 		io |= TLS_WRITE;
 	watch_for(s->fd, io, &worker.all);
 	watch_for(s->fd, io, &worker.hot);
-	s->active = now;
+	worker.active[s->fd] = now;
 }
 
 /* Lets go of the connection; of the session too, unless its mail is at the database. */
@@ -2099,7 +2102,7 @@ look_at_all(long *ms)
 	FD_ZERO(&worker.hot.r);
 	FD_ZERO(&worker.hot.w);
 	for (fd = 0; fd <= worker.top; fd++)
-		if (worker.session[fd] && now - worker.session[fd]->active < HOT_MS) {
+		if (worker.session[fd] && now - worker.active[fd] < HOT_MS) {
 			hot = 1;
 			if (FD_ISSET(fd, &worker.all.r))
 				FD_SET(fd, &worker.hot.r);
@@ -2166,26 +2169,29 @@ wait_for_work(fd_set *r, fd_set *w, int master, int *all)
 }
 
 /*
- * Serves the sessions that are ready, n descriptors in all. Commands go first,
- * so that no reply waits for others' messages; messages take turns.
+ * Serves the sessions that are ready, of n descriptors. Commands go first, so that no
+ * reply waits for others' messages; messages take turns.
  */
 static void
-serve(fd_set *r, fd_set *w, int n)
+serve(const fd_set *r, const fd_set *w, int n)
 {
-	static int first;
-	int fd, i, count = worker.top + 1, messages;
+	static int first;		/* whose message is next */
+	int ready[FDS], count = 0, fd, i, again;
 
-	for (messages = 0; messages < 2; messages++)
-		for (i = 0; i < count && n > 0; i++) {
-			fd = messages ? (first + i) % count : i;
-			if (worker.session[fd] == NULL || in_message(worker.session[fd]) != messages ||
-			    !(FD_ISSET(fd, r) || FD_ISSET(fd, w)))
+	for (fd = 0; fd <= worker.top && count < n; fd++)
+		if (worker.session[fd] && (FD_ISSET(fd, r) || FD_ISSET(fd, w)))
+			ready[count++] = fd;
+	for (i = 0; i < count; i++)
+		if (!in_message(worker.session[ready[i]])) {
+			go_on(worker.session[ready[i]], 1);
+			ready[i] = -1;
+		}
+	for (again = 0; again < 2; again++)
+		for (i = 0; i < count; i++) {
+			if ((fd = ready[i]) == -1 || (fd < first) != again)
 				continue;
-			n--;
-			FD_CLR(fd, r);
-			FD_CLR(fd, w);
 			go_on(worker.session[fd], 1);
-			if (messages && clock_ms() - now >= MESSAGES_MS) {
+			if (clock_ms() - now >= MESSAGES_MS) {
 				first = fd + 1;
 				return;
 			}
@@ -2219,21 +2225,22 @@ tick(void)
 static void
 live(int stop, int drain, int quiet)
 {
-	static long long until;		/* ms: the end of DRAINING or LAST_CALL */
 	int i;
 
 	if (drain && worker.life == SERVING) {
 		worker.life = DRAINING;
-		until = now + conf.num[GSMTP_TIMEOUT] * 1000;
+		worker.until = now + conf.num[GSMTP_TIMEOUT] * 1000;
 		for (i = 0; i < listeners.n; i++)
 			close(listeners.list[i].fd);
 		listeners.n = 0;
 	}
-	if (worker.life < LAST_CALL && (stop || (worker.life == DRAINING && now >= until))) {
+	if (worker.life < LAST_CALL && (stop || (worker.life == DRAINING && now >= worker.until))) {
 		worker.life = LAST_CALL;
-		until = now + 2000;
-	} else if (worker.life == LAST_CALL && (quiet || now >= until))
+		worker.until = now + CALL_SECONDS * 1000;
+	} else if (worker.life == LAST_CALL && (quiet || now >= worker.until)) {
 		worker.life = LEAVING;
+		worker.until = now + DB_SECONDS * 1000;
+	}
 	if (worker.life == LEAVING)
 		say_goodbye();
 }
@@ -2245,12 +2252,12 @@ live(int stop, int drain, int quiet)
 static void
 worker_loop(int master)
 {
-	long long stop_at = 0;
 	fd_set r, w;
 	int i, ready, all, drain, stop;
 	char word;
 
-	while (worker.life == SERVING || worker.nsessions > 0 || worker.npending > 0) {
+	while ((worker.life == SERVING || worker.nsessions > 0 || worker.npending > 0) &&
+	    (worker.life != LEAVING || now < worker.until)) {
 		ready = wait_for_work(&r, &w, master, &all);
 		serve(&r, &w, ready);
 		for (i = 0; i < listeners.n; i++)
@@ -2266,10 +2273,6 @@ worker_loop(int master)
 		if (FD_ISSET(master, &r))	/* it says: drain; or it is gone */
 			*(read(master, &word, 1) == 1 ? &drain : &stop) = 1;
 		live(got_stop || stop, drain, all && ready <= 0);
-		if (worker.life >= LAST_CALL && stop_at == 0)
-			stop_at = now + STOP_SECONDS * 1000;
-		if (stop_at && now > stop_at)
-			break;
 		room(0);		/* shows on the board what is held */
 	}
 }
@@ -3317,7 +3320,7 @@ master_loop(void)
 		}
 		if (got_stop && !master.stop_at) {
 			log_line(0, "stop");
-			master.stop_at = now + (STOP_SECONDS + 2) * 1000;
+			master.stop_at = now + STOP_SECONDS * 1000;
 			signal_children(SIGTERM);
 		}
 		if (master.stop_at) {
