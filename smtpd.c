@@ -79,7 +79,8 @@ enum {
 	MESSAGES_MS = 10,	/* for messages before commands have their turn again */
 	FEW_SESSIONS = 64,	/* up to so many, select() looks at all of them each time */
 	HOT_MS = 500,
-	COLD_MS = 2,		/* what an idle session's first word may wait while others are busy */
+	COLD_MS = 2,		/* what an idle session's first word may wait while others are busy, */
+	COLD_MAX = 16,		/* or this, where none has spoken lately */
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
 	DB_CONNECTIONS = 32,	/* to the database, of all workers, where these are not more */
@@ -273,6 +274,7 @@ static struct {
 	size_t held, held_before;	/* octets for sessions: now, and a second ago */
 	struct watched { fd_set r, w; } all, hot;	/* by all sessions; by those active lately */
 	long long look_at;		/* ms: when to look at all of them again, look_at_all() */
+	long long woken;		/* ms: when an idle one last spoke */
 	const char *envelope;		/* the MAIL or RCPT that runs */
 	struct mime_span *allowed;	/* GM_ALLOWED_HOSTS */
 	size_t nallowed;
@@ -1724,6 +1726,8 @@ watch(struct session *s)
 		io |= TLS_WRITE;
 	watch_for(s->fd, io, &worker.all);
 	watch_for(s->fd, io, &worker.hot);
+	if (now - worker.active[s->fd] >= HOT_MS)
+		worker.woken = now;	/* others may follow */
 	worker.active[s->fd] = now;
 }
 
@@ -1975,6 +1979,7 @@ session_open(int fd, const struct sockaddr *sa)
 	s->id = ++worker.next_id;
 	s->since = now;
 	worker.session[fd] = s;
+	worker.active[fd] = now;
 	if (fd > worker.top)
 		worker.top = fd;
 	worker.slot->n[N_CLIENTS] = (uint64_t)++worker.nsessions;
@@ -2085,7 +2090,8 @@ say_goodbye(void)
 /*
  * What select() costs grows with what it is given, and most connections are
  * idle. So where there are many, it is mostly given those that have been active
- * within HOT_MS, and all of them only every COLD_MS. 1: all of them, now.
+ * within HOT_MS, and all of them only every COLD_MS, or less often while the idle
+ * ones stay silent. 1: all of them, now.
  */
 static int
 look_at_all(long *ms)
@@ -2110,7 +2116,7 @@ look_at_all(long *ms)
 				FD_SET(fd, &worker.hot.w);
 		}
 	if (hot) {
-		worker.look_at = now + COLD_MS;
+		worker.look_at = now + (now - worker.woken < HOT_MS ? COLD_MS : COLD_MAX);
 		*ms = 0;
 	}
 	return 1;
