@@ -34,6 +34,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -101,7 +102,7 @@ enum name {
 
 /* What a value is; up to SERVERS it is a list, with commas between its items. */
 enum kind {
-	DOMAINS, LISTENERS, NETWORKS, SERVERS, DOMAIN, NUMBER, WORD, LINE, SECRET
+	DOMAINS, LISTENERS, NETWORKS, SERVERS, DOMAIN, NUMBER, SWITCH, WORD, LINE, SECRET
 };
 
 /* "" as a default: none, or worked out in config_finish(). Numbers have a min and a max. */
@@ -125,9 +126,9 @@ static const struct {
 	[GSMTP_TIMEOUT] = { "GSMTP_TIMEOUT", NUMBER, "300", 1, 86400 },
 	[GSMTP_WORKERS] = { "GSMTP_WORKERS", NUMBER, "", 1, SLOTS / 2 },
 	[GSMTP_USER] = { "GSMTP_USER", WORD, "nobody", 0, 0 },
-	[GSMTP_CHECK_HEADER] = { "GSMTP_CHECK_HEADER", NUMBER, "1", 0, 1 },
+	[GSMTP_CHECK_HEADER] = { "GSMTP_CHECK_HEADER", SWITCH, "1", 0, 1 },
 	[GSMTP_LOG_FILE] = { "GSMTP_LOG_FILE", LINE, "", 0, 0 },
-	[GSMTP_VERBOSE] = { "GSMTP_VERBOSE", NUMBER, "0", 0, 1 },
+	[GSMTP_VERBOSE] = { "GSMTP_VERBOSE", SWITCH, "0", 0, 1 },
 	[GSMTP_PROXY_FROM] = { "GSMTP_PROXY_FROM", NETWORKS, "", 0, 0 },
 	[GSMTP_TLS_CERT] = { "GSMTP_TLS_CERT", LINE, "", 0, 0 },
 	[GSMTP_TLS_KEY] = { "GSMTP_TLS_KEY", LINE, "", 0, 0 },
@@ -223,7 +224,7 @@ struct board {
 	} slot[SLOTS];
 };
 
-struct listeners { struct listener { int fd; char *name; } *list; int n; };
+struct listeners { struct listener { int fd; char name[64]; } list[FDS]; int n; };
 
 /* What the master alone knows of a worker, by its slot on the board. */
 struct child {
@@ -2420,16 +2421,21 @@ worker_main(int slot, int master, const struct passwd *pw)
 
 /* ---- configuration ---- */
 
-static void
-config_free(struct config *c)
-{
-	int i;
+static char reason[2048];		/* why a configuration cannot be had, in one line */
 
-	for (i = 0; i < NAMES; i++) {
-		free(c->text[i]);
-		free(c->source[i]);
-	}
-	memset(c, 0, sizeof(*c));
+/* Leaves the reason; gives -1. */
+static int
+refuse(const char *fmt, ...)
+{
+	va_list ap;
+	char *p;
+
+	va_start(ap, fmt);
+	vsnprintf(reason, sizeof(reason), fmt, ap);
+	va_end(ap);
+	for (p = reason; *p; p++)
+		*p = iscntrl((unsigned char)*p) ? '?' : *p;
+	return -1;
 }
 
 /* What is a mistake most likely, but does not stop the start. */
@@ -2446,6 +2452,18 @@ config_warn(const char *fmt, ...)
 		printf("# warning: %s\n", text);
 	else
 		log_line(0, "warning %s", text);
+}
+
+static void
+config_free(struct config *c)
+{
+	int i;
+
+	for (i = 0; i < NAMES; i++) {
+		free(c->text[i]);
+		free(c->source[i]);
+	}
+	memset(c, 0, sizeof(*c));
 }
 
 /* Labels of letters, digits, "-" and "_", the last no number; or an address in brackets. */
@@ -2502,58 +2520,57 @@ host_parse(struct mime_span item, char *text, size_t cap, const char **host, con
 	return parse_number(*service, &n) == 0 && n >= 1 && n <= 65535 ? 0 : -1;
 }
 
-/* NULL where the setting takes this value, or item of a list; else what it should be. */
-static const char *
-config_wrong(int i, struct mime_span item)
+/* What each kind is, for whom it is told that a value is not. */
+static const char *const forms[] = {
+	[DOMAINS] = "a domain: write example.org, *.example.org for its subdomains, * for all, with a comma between two",
+	[LISTENERS] = "an address: write *, 192.0.2.1, 192.0.2.1:2525, [2001:db8::1]:2525",
+	[NETWORKS] = "a network: write 192.0.2.1, 192.0.2.0/24, 2001:db8::/32",
+	[SERVERS] = "a server: write db.example.org, 192.0.2.1:3306, [2001:db8::1]:3306, /a/socket",
+	[DOMAIN] = "a host name such as mx.example.org",
+	[NUMBER] = "a whole number",
+	[SWITCH] = "0 or 1",
+	[WORD] = "a name: no blank, no dot, 64 characters at most",
+	[LINE] = "plain text"
+};
+
+/* Does the setting take this value, or item of a list? */
+static int
+config_takes(int i, struct mime_span item)
 {
-	static char range[80];
-	const char *host, *service, *p, *form = "plain text";
+	const char *host, *service;
 	unsigned char addr[16];
 	struct network net;
 	char text[1024], parts[1024];
 	uint64_t n;
-	int good = 1, is_host = host_parse(item, parts, sizeof(parts), &host, &service) == 0;
+	size_t k;
+	int is_host = host_parse(item, parts, sizeof(parts), &host, &service) == 0;
 
 	snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
-	for (p = text; *p; p++)
-		good &= (unsigned char)*p >= ' ' && *p != 127;
+	for (k = 0; k < item.len; k++)
+		if (k == sizeof(text) - 1 || iscntrl((unsigned char)item.ptr[k]))
+			return 0;
 	switch (settings[i].kind) {
 	case DOMAINS:
-		good = strcmp(text, "*") == 0 || is_domain(strncmp(text, "*.", 2) == 0 ? text + 2 : text);
-		form = "a domain: write example.org, *.example.org for its subdomains, * for all";
-		break;
+		return strcmp(text, "*") == 0 || is_domain(text + (strncmp(text, "*.", 2) ? 0 : 2));
 	case DOMAIN:
-		good = is_domain(text);
-		form = "a host name such as mx.example.org";
-		break;
+		return is_domain(text);
 	case LISTENERS:
-		good = is_host && (strcmp(host, "*") == 0 || parse_address(host, addr) == 0);
-		form = "an address: write *, 192.0.2.1, 192.0.2.1:2525, [2001:db8::1]:2525";
-		break;
-	case NETWORKS:
-		good = parse_network(item, &net) == 0;
-		form = "a network: write 192.0.2.1, 192.0.2.0/24, 2001:db8::/32";
-		break;
+		return is_host && (strcmp(host, "*") == 0 || parse_address(host, addr) == 0);
 	case SERVERS:
-		good = *text == '/' ? good && !strpbrk(text, " \t") :
-		    is_host && (is_domain(host) || parse_address(host, addr) == 0);
-		form = "a server: write db.example.org, 192.0.2.1:3306, [2001:db8::1]:3306, /a/socket";
-		break;
+		if (*text == '/')
+			return strpbrk(text, " \t") == NULL;
+		return is_host && (is_domain(host) || parse_address(host, addr) == 0);
+	case NETWORKS:
+		return parse_network(item, &net) == 0;
 	case NUMBER:
-		good = parse_number(text, &n) == 0 && n >= (uint64_t)settings[i].min &&
+	case SWITCH:
+		return parse_number(text, &n) == 0 && n >= (uint64_t)settings[i].min &&
 		    n <= (uint64_t)settings[i].max;
-		form = range;
-		snprintf(range, sizeof(range), settings[i].max == 1 ? "%ld or %ld" :
-		    "a whole number from %ld to %ld", settings[i].min, settings[i].max);
-		break;
 	case WORD:
-		good = good && strpbrk(text, " .") == NULL && item.len <= 256;
-		form = "a name: no blank, no dot, 64 characters at most";
-		break;
+		return strpbrk(text, " .") == NULL && item.len <= 256;
 	default:
-		break;
+		return 1;
 	}
-	return good && item.len < sizeof(text) ? NULL : form;
 }
 
 /*
@@ -2561,39 +2578,32 @@ config_wrong(int i, struct mime_span item)
  * the client library's option files say. 0, or -1 with the reason.
  */
 static int
-config_set(struct config *c, int i, const char *value, const char *source, char *why, size_t cap)
+config_set(struct config *c, int i, const char *value, const char *source)
 {
 	enum kind kind = settings[i].kind;
-	const char *list, *wrong = NULL;
 	struct mime_span item;
-	uint64_t n = 0;
+	const char *list;
+	char range[80] = "";
+	int more;
 
 	if (kind == DOMAINS || kind == DOMAIN)
 		value = to_ascii(value, strlen(value));
+	if (*value == '\0' && !(i >= MYSQL_HOST && i <= MYSQL_DB))
+		value = settings[i].value;
 	item = (struct mime_span){ list = value, strlen(value) };
 	if (kind <= SERVERS)
 		next_item(&list, &item);
-	if (*value == '\0' && !(i >= MYSQL_HOST && i <= MYSQL_DB))
-		value = settings[i].value;
-	else if (*value != '\0' && value != settings[i].value && kind != SECRET)
-		do
-			wrong = config_wrong(i, item);
-		while (wrong == NULL && kind <= SERVERS && next_item(&list, &item));
-	if (wrong != NULL) {
-		snprintf(why, cap, "%s: %s: \"%.*s\" is not %s%s", source, settings[i].name,
-		    item.len < 100 ? (int)item.len : 100, item.ptr, wrong,
-		    kind <= SERVERS ? ", with commas between them" : "");
-		for (; *why; why++)
-			*why = iscntrl((unsigned char)*why) ? '?' : *why;
-		return -1;
-	}
 	if (kind == NUMBER)
-		(void)parse_number(value, &n);
+		snprintf(range, sizeof(range), " from %ld to %ld", settings[i].min, settings[i].max);
+	for (more = *value && kind != SECRET; more; more = kind <= SERVERS && next_item(&list, &item))
+		if (!config_takes(i, item))
+			return refuse("%s: %s: \"%.*s\" is not %s%s", source, settings[i].name,
+			    item.len < 100 ? (int)item.len : 100, item.ptr, forms[kind], range);
 	free(c->text[i]);
 	free(c->source[i]);
 	c->text[i] = must(strdup(value));
 	c->source[i] = must(strdup(source));
-	c->num[i] = (long)n;
+	c->num[i] = strtol(value, NULL, 10);
 	return 0;
 }
 
@@ -2621,7 +2631,7 @@ config_find(const char *name, size_t len)
 
 /* A line of the file. A pair of quotes around the value is dropped, as systemd does. */
 static int
-config_line(struct config *c, char *line, const char *source, char *why, size_t cap)
+config_line(struct config *c, char *line, const char *source)
 {
 	char *name = trim(line), *value = strchr(name, '=');
 	size_t len;
@@ -2634,32 +2644,30 @@ config_line(struct config *c, char *line, const char *source, char *why, size_t 
 		name = trim(name);
 		i = config_find(name, strlen(name));
 	}
-	if (i == NAMES) {
-		snprintf(why, cap, "%s: \"%.100s\" %s%s", source, name, value ?
+	if (i == NAMES)
+		return refuse("%s: \"%.100s\" %s%s", source, name, value ?
 		    "is no setting; smtpd(8) lists them" : "is not of the form NAME=value",
 		    config_file ? "" : " (OpenSMTPD has a file of this name too: -c names another)");
-		return -1;
-	}
 	value = trim(value);
 	len = strlen(value);
 	if (len >= 2 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
 		value[len - 1] = '\0';
 		value++;
 	} else if (*value == '#' || strstr(value, " #") || strstr(value, "\t#")) {
-		snprintf(why, cap, "%s: %s: a comment needs a line of its own, and a value with "
-		    "\" #\" quotes", source, name);
+		refuse("%s: %s: a comment needs a line of its own, and a value with \" #\" quotes",
+		    source, name);
 		if (settings[i].kind != SECRET)
 			return -1;
-		config_warn("%s", why);
+		config_warn("%s", reason);
 	}
 	if (strcmp(c->source[i], "default") != 0)
 		config_warn("%s: %s is set again: this counts, %s does not", source, name,
 		    c->source[i]);
-	return config_set(c, i, value, source, why, cap);
+	return config_set(c, i, value, source);
 }
 
 static int
-config_read(struct config *c, const char *path, char *why, size_t cap)
+config_read(struct config *c, const char *path)
 {
 	char source[1024], *line = NULL;
 	size_t room = 0;
@@ -2668,22 +2676,19 @@ config_read(struct config *c, const char *path, char *why, size_t cap)
 	FILE *f = fopen(path, "r");
 	int bom, number = 0, status = 0;
 
-	if (f == NULL) {
-		snprintf(why, cap, "%s: %s", path, strerror(errno));
-		return config_file == NULL && errno == ENOENT ? 0 : -1;
-	}
+	if (f == NULL)
+		return config_file == NULL && errno == ENOENT ? 0 :
+		    refuse("%s: %s", path, strerror(errno));
 	while (status == 0 && (len = getline(&line, &room, f)) != -1) {
 		while (len-- > 0)
 			line[len] = line[len] ? line[len] : '?';	/* of UTF-16 */
 		snprintf(source, sizeof(source), "%.1000s:%d", path, ++number);
 		/* Windows begins a file in UTF-8 with U+FEFF. */
 		bom = number == 1 && strncmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-		status = config_line(c, line + bom, source, why, cap);
+		status = config_line(c, line + bom, source);
 	}
-	if (ferror(f)) {
-		snprintf(why, cap, "%s: %s", path, strerror(errno));
-		status = -1;
-	}
+	if (ferror(f))
+		status = refuse("%s: %s", path, strerror(errno));
 	if (*c->text[MYSQL_PASS] && fstat(fileno(f), &st) == 0 && (st.st_mode & S_IROTH))
 		config_warn("%s: every user can read MYSQL_PASS in it: chmod 600", path);
 	free(line);
@@ -2698,35 +2703,29 @@ config_number(struct config *c, int i, long n, const char *source)
 	char text[32];
 
 	snprintf(text, sizeof(text), "%ld", n);
-	config_set(c, i, text, source, NULL, 0);
+	config_set(c, i, text, source);
 }
 
 /* What comes from the machine and from other settings, and what they say together. */
 static int
-config_finish(struct config *c, char *why, size_t cap)
+config_finish(struct config *c)
 {
 	char name[256] = "";
 	long cpus = 1, fds = FDS - SPARE_FDS - 2 * (long)items(c->text[GSMTP_LISTEN]);
 	long need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / (fds > 0 ? fds : 1);
 
-	if (fds < 1) {
-		snprintf(why, cap, "%s: GSMTP_LISTEN: too many addresses", c->source[GSMTP_LISTEN]);
-		return -1;
-	}
-	if (*c->text[GM_ALLOWED_HOSTS] == '\0') {
-		snprintf(why, cap, "GM_ALLOWED_HOSTS is not set: it names the domains to take mail "
-		    "for, as in GM_ALLOWED_HOSTS=example.org,*.example.org");
-		return -1;
-	}
-	if (*c->text[GSMTP_TLS_KEY] && !*c->text[GSMTP_TLS_CERT]) {
-		snprintf(why, cap, "%s: GSMTP_TLS_KEY needs GSMTP_TLS_CERT beside it",
+	if (fds < 1)
+		return refuse("%s: GSMTP_LISTEN: too many addresses", c->source[GSMTP_LISTEN]);
+	if (*c->text[GM_ALLOWED_HOSTS] == '\0')
+		return refuse("GM_ALLOWED_HOSTS is not set: it names the domains to take mail for, "
+		    "as in GM_ALLOWED_HOSTS=example.org,*.example.org");
+	if (*c->text[GSMTP_TLS_KEY] && !*c->text[GSMTP_TLS_CERT])
+		return refuse("%s: GSMTP_TLS_KEY needs GSMTP_TLS_CERT beside it",
 		    c->source[GSMTP_TLS_KEY]);
-		return -1;
-	}
 	if (*c->text[GSMTP_HOST_NAME] == '\0') {
 		if (gethostname(name, sizeof(name) - 1) == -1 || *name == '\0')
 			strcpy(name, "localhost");
-		if (config_set(c, GSMTP_HOST_NAME, name, "gethostname()", why, cap) == -1)
+		if (config_set(c, GSMTP_HOST_NAME, name, "gethostname()") == -1)
 			return -1;
 	}
 	if (*c->text[GSMTP_MAX_CLIENTS_PER_IP] == '\0')
@@ -2748,7 +2747,7 @@ config_finish(struct config *c, char *why, size_t cap)
 
 /* Command line, environment, file, default: in that order. */
 static int
-config_load(struct config *c, char *why, size_t cap)
+config_load(struct config *c)
 {
 	size_t len;
 	char **e;
@@ -2756,21 +2755,21 @@ config_load(struct config *c, char *why, size_t cap)
 
 	memset(c, 0, sizeof(*c));
 	for (i = 0; i < NAMES; i++)
-		config_set(c, i, settings[i].value, "default", why, cap);
-	status = config_read(c, config_file ? config_file : "/etc/smtpd.conf", why, cap);
+		config_set(c, i, settings[i].value, "default");
+	status = config_read(c, config_file ? config_file : "/etc/smtpd.conf");
 	for (e = environ; status == 0 && *e; e++) {
 		len = strcspn(*e, "=");
 		i = config_find(*e, len);
 		if (i < NAMES)
-			status = config_set(c, i, *e + len + 1, "environment", why, cap);
+			status = config_set(c, i, *e + len + 1, "environment");
 		else if (strncmp(*e, "GM_", 3) == 0 || strncmp(*e, "GSMTP_", 6) == 0)
 			config_warn("environment: \"%.100s\" is no setting", *e);
 	}
 	for (i = 0; status == 0 && i < NAMES; i++)
 		if (cli[i])
-			status = config_set(c, i, cli[i], "command line", why, cap);
+			status = config_set(c, i, cli[i], "command line");
 	if (status == 0)
-		status = config_finish(c, why, cap);
+		status = config_finish(c);
 	if (status == -1)
 		config_free(c);
 	return status;
@@ -2796,137 +2795,121 @@ config_print(const struct config *c)
 
 /* ---- listeners ---- */
 
-/* Is one of these in that list already? By name, or, where name is NULL, by descriptor. */
-static struct listener *
-listen_find(const struct listeners *in, const char *name, int fd)
+/* The one of that name, as "192.0.2.1:25" or "[2001:db8::1]:25". */
+static const struct listener *
+listen_find(const struct listeners *in, const char *name)
 {
 	int i;
 
 	for (i = 0; i < in->n; i++)
-		if (name ? strcmp(in->list[i].name, name) == 0 : in->list[i].fd == fd)
+		if (strcmp(in->list[i].name, name) == 0)
 			return &in->list[i];
 	return NULL;
 }
 
 /* Why an address cannot be had, and what to do. */
-static void
-listen_error(const char *name, const char *service, char *why, size_t cap)
+static int
+listen_error(const char *name)
 {
-	const char *own = NULL;
+	const char *own = NULL, *where = strrchr(name, ':');
 	int error = errno, i;
 
 	for (i = 0; i < listeners.n; i++)
-		if (strcmp(strrchr(listeners.list[i].name, ':') + 1, service) == 0)
+		if (strcmp(strrchr(listeners.list[i].name, ':'), where) == 0)
 			own = listeners.list[i].name;
 	if (error == EADDRINUSE && own)
-		snprintf(why, cap, "cannot listen on %s while this smtpd listens on %s: that change "
+		return refuse("cannot listen on %s while this smtpd listens on %s: that change "
 		    "needs a restart", name, own);
-	else
-		snprintf(why, cap, "cannot listen on %s: %s%s", name, strerror(error),
-		    error == EACCES ? " (ports below 1024 need root)" : error == EADDRNOTAVAIL ?
-		    " (GSMTP_LISTEN: no address of this machine)" : error == EADDRINUSE ?
-		    " (another server has this port; -p takes another)" : "");
+	return refuse("cannot listen on %s: %s%s", name, strerror(error),
+	    error == EACCES ? " (ports below 1024 need root)" : error == EADDRNOTAVAIL ?
+	    " (GSMTP_LISTEN: no address of this machine)" : error == EADDRINUSE ?
+	    " (another server has this port; -p takes another)" : "");
 }
 
-/* One address to listen on. 0; 1 where its family is not to be had; or -1 with the reason. */
+/*
+ * One address to listen on; one that is open already is kept, so that nothing in its backlog
+ * is lost. 0; 1 where its family is not to be had; or -1.
+ */
 static int
-listen_on(const char *host, const char *service, const char *name, struct listener *l, char *why,
-    size_t cap)
+listen_on(const struct addrinfo *a, struct listeners *to)
 {
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-	int one = 1, is6 = strchr(host, ':') != NULL, fd = socket(is6 ? AF_INET6 : AF_INET,
-	    SOCK_STREAM, 0);
+	struct listener *l = &to->list[to->n];
+	char host[INET6_ADDRSTRLEN], service[8];
+	int one = 1, is6 = a->ai_family == AF_INET6, none;
 
-	memset(&v4, 0, sizeof(v4));
-	memset(&v6, 0, sizeof(v6));
-	v4.sin_family = AF_INET;
-	v6.sin6_family = AF_INET6;
-	v4.sin_port = v6.sin6_port = htons((uint16_t)atoi(service));
-	inet_pton(is6 ? AF_INET6 : AF_INET, host, is6 ? (void *)&v6.sin6_addr :
-	    (void *)&v4.sin_addr);
-	if (fd == -1)
-		goto fail;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	/* Accepted sockets inherit it: a reply never waits for the acknowledgement of the last. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (is6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, is6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4,
-	    is6 ? sizeof(v6) : sizeof(v4)) == -1 || (!testing && (listen(fd, SOMAXCONN) == -1 ||
-	    fcntl(fd, F_SETFL, O_NONBLOCK) == -1))) {
-		if (!testing || errno != EADDRINUSE)
-			goto fail;
-		printf("# %s is in use, by the smtpd that runs or by another server\n", name);
-	}
-	l->fd = fd;
-	l->name = must(strdup(name));
-	return 0;
-fail:
-	one = errno == EAFNOSUPPORT || errno == EPROTONOSUPPORT || (is6 && errno == EADDRNOTAVAIL);
-	listen_error(name, service, why, cap);
-	if (fd != -1)
-		close(fd);
-	return one ? 1 : -1;
-}
-
-/* Adds one; a listener that is open already is kept, so that nothing in its backlog is lost. */
-static int
-listen_add(struct listeners *to, const char *host, const char *service, char *why, size_t cap)
-{
-	char name[600];
-	struct listener *l;
-	int error = 0;
-
-	snprintf(name, sizeof(name), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, service);
-	if (listen_find(to, name, -1))
+	getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof(host), service, sizeof(service),
+	    NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(l->name, sizeof(l->name), is6 ? "[%s]:%s" : "%s:%s", host, service);
+	if (listen_find(to, l->name))
 		return 0;
-	if ((l = listen_find(&listeners, name, -1)) != NULL)
-		to->list[to->n] = *l;
-	else
-		error = listen_on(host, service, name, &to->list[to->n], why, cap);
-	to->n += error == 0;
-	return error;
+	if (listen_find(&listeners, l->name)) {
+		*l = *listen_find(&listeners, l->name);
+		to->n++;
+		return 0;
+	}
+	if ((l->fd = socket(a->ai_family, SOCK_STREAM, 0)) != -1) {
+		setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		/* Accepted sockets inherit it: a reply never waits for the last one's ACK. */
+		setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		if (is6)
+			setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+		to->n++;
+		if (bind(l->fd, a->ai_addr, a->ai_addrlen) == 0 && (testing ||
+		    (listen(l->fd, SOMAXCONN) == 0 && fcntl(l->fd, F_SETFL, O_NONBLOCK) == 0)))
+			return 0;
+		if (testing && errno == EADDRINUSE) {
+			printf("# %s is in use, by the smtpd that runs or by another server\n", l->name);
+			return 0;
+		}
+	}
+	none = errno == EAFNOSUPPORT || errno == EPROTONOSUPPORT || (is6 && errno == EADDRNOTAVAIL);
+	listen_error(l->name);
+	if (l->fd != -1) {
+		close(l->fd);
+		to->n--;
+	}
+	return none ? 1 : -1;
 }
 
 /* Closes those of one list that the other does not have too. */
 static void
-listen_drop(struct listeners *from, const struct listeners *keep)
+listen_drop(const struct listeners *from, const struct listeners *keep)
 {
 	int i;
 
 	for (i = 0; i < from->n; i++)
-		if (!listen_find(keep, NULL, from->list[i].fd)) {
+		if (!listen_find(keep, from->list[i].name))
 			close(from->list[i].fd);
-			free(from->list[i].name);
-		}
-	free(from->list);
 }
 
 /* Opens what GSMTP_LISTEN names; those in use now that it names too are in both lists. -1: none is. */
 static int
-listen_all(const struct config *c, struct listeners *to, char *why, size_t cap)
+listen_all(const struct config *c, struct listeners *to)
 {
+	struct addrinfo ask, *found, *a;
 	const char *list = c->text[GSMTP_LISTEN], *host, *service;
 	struct mime_span item;
 	char text[300];
-	int error = 0, v6;
+	int error = 0, had;
 
-	to->list = must(calloc(2 * items(list), sizeof(*to->list)));
+	memset(&ask, 0, sizeof(ask));
+	ask.ai_socktype = SOCK_STREAM;
+	ask.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
 	to->n = 0;
-	snprintf(why, cap, "GSMTP_LISTEN names no address");
 	while (error == 0 && next_item(&list, &item)) {
 		(void)host_parse(item, text, sizeof(text), &host, &service);
-		if (strcmp(host, "*") != 0)
-			error = listen_add(to, host, service, why, cap);
-		else if ((v6 = listen_add(to, "::", service, why, cap)) == -1 ||
-		    (error = listen_add(to, "0.0.0.0", service, why, cap)) != 0)
-			error = v6 == 0 && error == 1 ? 0 : -1;	/* either family will do */
+		if (getaddrinfo(strcmp(host, "*") ? host : NULL, service, &ask, &found) != 0)
+			found = NULL;
+		/* "*" is one of either family: one that is not to be had does no harm. */
+		for (error = 1, a = found; a != NULL && error != -1; a = a->ai_next)
+			if ((had = listen_on(a, to)) != 1)
+				error = had;
+		if (found != NULL)
+			freeaddrinfo(found);
 	}
-	if (to->n > 0 && error == 0)
-		return 0;
-	listen_drop(to, &listeners);
-	return -1;
+	if (error != 0)
+		listen_drop(to, &listeners);
+	return error == 0 ? 0 : -1;
 }
 
 /* ---- the master ---- */
@@ -3139,18 +3122,16 @@ counters(void)
 
 /* GSMTP_USER, where there is a root to give up. */
 static int
-find_user(const struct config *c, struct passwd *pw, char *why, size_t cap)
+find_user(const struct config *c, struct passwd *pw)
 {
 	struct passwd *found;
 
 	if (geteuid() != 0)
 		return 0;
 	errno = 0;
-	if ((found = getpwnam(c->text[GSMTP_USER])) == NULL) {
-		snprintf(why, cap, "%s: GSMTP_USER=%s: %s", c->source[GSMTP_USER],
-		    c->text[GSMTP_USER], errno ? strerror(errno) : "no such user");
-		return -1;
-	}
+	if ((found = getpwnam(c->text[GSMTP_USER])) == NULL)
+		return refuse("%s: GSMTP_USER=%s: %s", c->source[GSMTP_USER], c->text[GSMTP_USER],
+		    errno ? strerror(errno) : "no such user");
 	if (found->pw_uid == 0)
 		config_warn("%s: GSMTP_USER=%s: the workers stay root", c->source[GSMTP_USER],
 		    c->text[GSMTP_USER]);
@@ -3162,10 +3143,10 @@ find_user(const struct config *c, struct passwd *pw, char *why, size_t cap)
 /*
  * Looks at the database as a worker will, with its rights, in a child that is not waited
  * for longer than that: 0 mails can be stored, 1 it is away, -1 an operator must mend it.
- * why: one line, of what was found or of what is wrong.
+ * The reason is what was found or what is wrong.
  */
 static int
-check_database(const struct config *c, const struct passwd *pw, long ms, char *why, size_t cap)
+check_database(const struct config *c, const struct passwd *pw, long ms)
 {
 	struct db_config d = database(c);
 	long long until = clock_ms() + ms;
@@ -3175,27 +3156,26 @@ check_database(const struct config *c, const struct passwd *pw, long ms, char *w
 	pid_t pid;
 
 	if (pipe(fd) == -1 || (pid = fork()) == -1) {
-		snprintf(why, cap, "fork: %s", strerror(errno));
+		refuse("fork: %s", strerror(errno));
 		return 1;
 	}
 	if (pid == 0) {
-		status = drop_privileges(pw);
-		if (status == -1)
-			snprintf(why, cap, "cannot become GSMTP_USER: %s", strerror(errno));
-		else
-			status = db_check(&d, why, cap);
-		n = write(fd[1], why, strlen(why));
+		status = drop_privileges(pw) == -1 ?
+		    refuse("cannot become GSMTP_USER: %s", strerror(errno)) :
+		    db_check(&d, reason, sizeof(reason));
+		n = write(fd[1], reason, strlen(reason));
 		_exit(n == -1 ? 2 : status + 1);
 	}
 	close(fd[1]);
 	now = clock_ms();
-	while (n != 0 && len < cap - 1 && now < until && !got_stop)
-		if (master_wait(fd[0], until) && (n = read(fd[0], why + len, cap - 1 - len)) > 0)
+	while (n != 0 && len < sizeof(reason) - 1 && now < until && !got_stop)
+		if (master_wait(fd[0], until) &&
+		    (n = read(fd[0], reason + len, sizeof(reason) - 1 - len)) > 0)
 			len += (size_t)n;
-	why[len] = '\0';
+	reason[len] = '\0';
 	if (n != 0) {
 		kill(pid, SIGKILL);
-		snprintf(why, cap, "no answer within %ld s", ms / 1000);
+		refuse("no answer within %ld s", ms / 1000);
 	}
 	close(fd[0]);
 	waitpid(pid, &status, 0);
@@ -3207,44 +3187,39 @@ struct needs {
 	struct passwd user;
 	struct listeners listen;
 	char tls[1024];			/* what was loaded, or "" */
-	char why[2048];			/* what the database is, or what is wrong */
+	int state;			/* of the database: 0, or 1 where it is away; see reason */
 };
 
 /*
  * Gets all that workers need of a configuration, for start, -t and HUP, before any of it is
- * taken: 0; 1: but the database is away; or -1, and nothing has changed.
+ * taken: 0, or -1, and nothing has changed.
  */
 static int
 prepare(const struct config *c, struct needs *n, long ms)
 {
 	const char *log = c->text[GSMTP_LOG_FILE];
-	int state, fresh;
+	int fresh = access(log, F_OK) == -1;
 
 	memset(n, 0, sizeof(*n));
-	fresh = access(log, F_OK) == -1;
-	if (*log && log_open(log) == -1) {
-		snprintf(n->why, sizeof(n->why), "%s: GSMTP_LOG_FILE=%.900s: %s",
-		    c->source[GSMTP_LOG_FILE], log, strerror(errno));
-		return -1;
-	}
+	if (*log && log_open(log) == -1)
+		return refuse("%s: GSMTP_LOG_FILE=%.900s: %s", c->source[GSMTP_LOG_FILE], log,
+		    strerror(errno));
 	if (testing && fresh)
 		unlink(log);
-	if (find_user(c, &n->user, n->why, sizeof(n->why)) == -1)
+	if (find_user(c, &n->user) == -1)
 		return -1;
-	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], n->tls, sizeof(n->tls)) == -1) {
-		memcpy(n->why, n->tls, sizeof(n->tls));
+	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], n->tls, sizeof(n->tls)) == -1)
+		return refuse("%s", n->tls);
+	if (listen_all(c, &n->listen) == -1)
 		return -1;
-	}
-	if (listen_all(c, &n->listen, n->why, sizeof(n->why)) == -1)
-		return -1;
-	if ((state = check_database(c, &n->user, ms, n->why, sizeof(n->why))) == -1)
+	if ((n->state = check_database(c, &n->user, ms)) == -1)
 		listen_drop(&n->listen, &listeners);
-	return state;
+	return n->state == -1 ? -1 : 0;
 }
 
 /* Workers that are started from now on have it all. */
 static void
-take(struct config *c, struct needs *n, const char *event, int state)
+take(struct config *c, struct needs *n, const char *event)
 {
 	long room;
 
@@ -3264,8 +3239,8 @@ take(struct config *c, struct needs *n, const char *event, int state)
 	log_line(0, "%s version=%s host=%s listen=%s port=%s workers=%ld tls=%s", event, VERSION,
 	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS],
 	    *n->tls ? n->tls : "-");
-	if (state == 1)
-		log_line(0, "database-away %s: mail gets 451 until it is back", n->why);
+	if (n->state == 1)
+		log_line(0, "database-away %s: mail gets 451 until it is back", reason);
 }
 
 /* HUP: the log anew, the configuration anew, new workers; a bad one changes nothing. */
@@ -3274,19 +3249,18 @@ reload(void)
 {
 	struct config c;
 	struct needs new;
-	int i, state = -1;
+	int i;
 
 	if (journal.fd != -1 && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
 		log_line(0, "log-error %s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
-	if (config_load(&c, new.why, sizeof(new.why)) == -1 ||
-	    (state = prepare(&c, &new, CHECK_MS)) == -1) {
+	if (config_load(&c) == -1 || prepare(&c, &new, CHECK_MS) == -1) {
 		if (*conf.text[GSMTP_LOG_FILE])		/* back to the one of before */
 			log_open(conf.text[GSMTP_LOG_FILE]);
-		log_line(0, "reload-error %s: the old configuration stays", new.why);
+		log_line(0, "reload-error %s: the old configuration stays", reason);
 		config_free(&c);
 		return;
 	}
-	take(&c, &new, "reload", state);
+	take(&c, &new, "reload");
 	/* By its socket, not by a signal, which `pkill -HUP smtpd' sends to workers as well. */
 	for (i = 0; i < SLOTS; i++)
 		if (master.child[i].pid > 0 && !master.child[i].draining)
@@ -3428,9 +3402,8 @@ main(int argc, char **argv)
 {
 	struct config c;
 	struct needs needs;
-	char why[2048];
 	uint64_t n;
-	int i, state;
+	int i;
 
 	/* Where 0 to 2 were closed, no other descriptor may take their place. */
 	while ((i = open("/dev/null", O_RDWR)) != -1 && i <= STDERR_FILENO)
@@ -3440,28 +3413,29 @@ main(int argc, char **argv)
 	journal.pid = (long)getpid();
 	if (parse_number(port, &n) == -1 || n < 1 || n > 65535)
 		die("-p %s: not a port", port);
-	if (config_load(&c, why, sizeof(why)) == -1)
-		die("%s", why);
+	if (config_load(&c) == -1)
+		die("%s", reason);
 	if (testing)
 		config_print(&c);
 	catch_signals();
-	state = prepare(&c, &needs, testing ? 10 * CHECK_MS : CHECK_MS);
+	i = prepare(&c, &needs, testing ? 10 * CHECK_MS : CHECK_MS);
 	if (got_stop)
 		exit(0);	/* with all in use still, for those who look for leaks */
-	if (state == -1 || (testing && state == 1))
-		die("%s%s%s", state == 1 ? "database " : "", needs.why, state == 1 ?
-		    " (a start goes on, and mail gets 451 until it is back)" : "");
+	if (i == -1)
+		die("%s", reason);
+	if (testing && needs.state == 1)
+		die("database %s (a start goes on, and mail gets 451 until it is back)", reason);
 	if (testing) {
 		if (*needs.tls)
 			printf("# TLS: %s\n", needs.tls);
-		printf("# database: %s\n# ok\n", needs.why);
+		printf("# database: %s\n# ok\n", reason);
 		exit(0);
 	}
 	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
 	if (board == MAP_FAILED)
 		die("shared memory: %s", strerror(errno));
 	master.argv = argv;
-	take(&c, &needs, "start", state);
+	take(&c, &needs, "start");
 	master_loop();
 	return 0;
 }

@@ -586,26 +586,22 @@ int	db_check(const struct db_config *c, char *w, size_t n) { (void)c, (void)w; r
 static void
 set(enum name name, const char *value)
 {
-	char why[200];
-
-	check(config_set(&conf, (int)name, value, "fuzz", why, sizeof(why)) == 0, why);
+	check(config_set(&conf, (int)name, value, "fuzz") == 0, reason);
 }
 
 /* The first time: what main() and worker_main() prepare. */
 static void
 set_up(void)
 {
-	static struct listener listener = { LISTENER, NULL };
 	static struct mime_span hosts[] = { { "test.example", 12 }, { "*.sub.example", 13 } };
 	static struct network proxy;
-	char why[200];
 
 	if (board)
 		return;
 	setenv("GM_ALLOWED_HOSTS", "test.example", 1);
 	setenv("GSMTP_HOST_NAME", "mx.test.example", 1);
 	setenv("GSMTP_WORKERS", "1", 1);
-	check(config_load(&conf, why, sizeof(why)) == 0, why);
+	check(config_load(&conf) == 0, reason);
 	set(GSMTP_MAX_RCPT, "5");
 	set(GSMTP_TIMEOUT, "5");
 	set(GSMTP_MAX_SIZE, "5000");
@@ -615,7 +611,7 @@ set_up(void)
 	worker.slot = &board->slot[0];
 	journal.is_worker = 1;
 	worker.db = &stub;
-	listeners.list = &listener;
+	listeners.list[0].fd = LISTENER;
 	listeners.n = 1;
 	worker.allowed = hosts;
 	worker.nallowed = 2;
