@@ -399,7 +399,7 @@ fuzz_pselect(fd_set *r, fd_set *w, const struct timespec *ts)
 	FD_ZERO(w);
 	check(++world.turns < 1000000, "the loop comes to an end");
 	world.limit = world.slice ? world.slice[world.slice_at++ % SLICES] : 128;
-	if (world.limit >= 128 || world.turns > 5000)
+	if (world.limit >= 128 || world.turns > 800)
 		world.limit = READ_MAX;
 	if (world.limit == 0) {
 		if (world.how & SLOW)
@@ -698,7 +698,7 @@ count(const struct client *c, const char *what, size_t n)
 	size_t i, found = 0;
 
 	for (i = 0; i + n <= c->len; i++)
-		found += strncasecmp(c->in + i, what, n) == 0;
+		found += (c->in[i] | 32) == (*what | 32) && strncasecmp(c->in + i, what, n) == 0;
 	return found;
 }
 
