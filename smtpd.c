@@ -85,9 +85,9 @@ enum {
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
 	DB_CONNECTIONS = 32,	/* to the database, of all workers, where these are not more */
-	CALL_SECONDS = 2,	/* for what has arrived, once TERM has come, */
-	DB_SECONDS = 10,	/* then for mails at the database, */
-	STOP_SECONDS = 14	/* and a worker that takes longer is killed */
+	CALL_MS = 2000,		/* for what has arrived, once TERM has come, */
+	DB_MS = 10000,		/* then for mails at the database, */
+	STOP_MS = 14000	/* and a worker that takes longer is killed */
 };
 
 /* ---- types ---- */
@@ -2243,10 +2243,10 @@ live(int stop, int drain, int quiet)
 	}
 	if (worker.life < LAST_CALL && (stop || (worker.life == DRAINING && now >= worker.until))) {
 		worker.life = LAST_CALL;
-		worker.until = now + CALL_SECONDS * 1000;
+		worker.until = now + CALL_MS;
 	} else if (worker.life == LAST_CALL && (quiet || now >= worker.until)) {
 		worker.life = LEAVING;
-		worker.until = now + DB_SECONDS * 1000;
+		worker.until = now + DB_MS;
 	}
 	if (worker.life == LEAVING)
 		say_goodbye();
@@ -3300,7 +3300,7 @@ master_loop(void)
 		}
 		if (got_stop && !master.stop_at) {
 			log_line(0, "stop");
-			master.stop_at = now + STOP_SECONDS * 1000;
+			master.stop_at = now + STOP_MS;
 			signal_children(SIGTERM);
 		}
 		if (master.stop_at) {
