@@ -143,6 +143,11 @@ struct config {
 	char *text[NAMES];
 	long num[NAMES];
 	char *source[NAMES];		/* where the value came from, for -t */
+	/* What prepare() got for it: */
+	struct passwd user;
+	struct listeners { struct listener { int fd; char name[64]; } list[FDS]; int n; } listen;
+	char tls[1024];			/* the certificate, or "" */
+	int away;			/* the database did not answer */
 };
 
 struct buffer { char *ptr; size_t len, cap; };
@@ -224,8 +229,6 @@ struct board {
 	} slot[SLOTS];
 };
 
-struct listeners { struct listener { int fd; char name[64]; } list[FDS]; int n; };
-
 /* What the master alone knows of a worker, by its slot on the board. */
 struct child {
 	pid_t pid;			/* 0: the slot is free */
@@ -235,8 +238,6 @@ struct child {
 	char part[2 * LOG_LINE];	/* of a line that has not come whole */
 	size_t len;
 };
-
-struct network { unsigned char addr[16]; int bits; };
 
 extern char **environ;
 /* Of every process: the settings, and what the command line said. */
@@ -248,7 +249,6 @@ static int testing;			/* -t */
 
 /* The master's, which its workers inherit and never change, but for the board. */
 static volatile struct board *board;
-static struct listeners listeners;
 static sigset_t unblocked;		/* while a loop sleeps */
 static volatile sig_atomic_t got_stop, got_hup, got_usr1;
 
@@ -277,10 +277,6 @@ static struct {
 	long long look_at;		/* ms: when to look at all of them again, look_at_all() */
 	long long woken;		/* ms: when an idle one last spoke */
 	const char *envelope;		/* the MAIL or RCPT that runs */
-	struct mime_span *allowed;	/* GM_ALLOWED_HOSTS */
-	size_t nallowed;
-	struct network *proxies;	/* GSMTP_PROXY_FROM */
-	size_t nproxies;
 } worker = { .top = -1 };
 
 /* ---- the log ---- */
@@ -611,16 +607,24 @@ lower_all(char *p, size_t n)
 	}
 }
 
+/* Octets that are UTF-8 already are what mime_utf8() leaves alone. */
+static int
+is_utf8(const char *p, size_t n)
+{
+	char text[PATH_MAX_IN * 3 + 1];
+
+	return mime_utf8((struct mime_span){ p, n }, text, sizeof(text)) == n && memcmp(p, text, n) == 0;
+}
+
 /* Adds a label in UTF-8 in its form for DNS, "xn--" and Punycode (RFC 3492); -1: it has none. */
 static int
 punycode(struct buffer *to, const char *p, size_t len)
 {
 	uint32_t c[63], code = 128, delta = 0, bias = 72, next, k, t, q;
-	char text[256], out[1024];
+	char out[1024];
 	size_t i, n, basic, done, o = 0;
 
-	if (len >= 253 || mime_utf8((struct mime_span){ p, len }, text, sizeof(text)) != len ||
-	    memcmp(p, text, len) != 0)
+	if (len >= 253 || !is_utf8(p, len))
 		return -1;
 	for (i = n = 0; i < len && n < 63; n++) {
 		c[n] = (unsigned char)lower(p[i++]);
@@ -684,12 +688,29 @@ to_ascii(const char *p, size_t n)
 	return buf_add(&to, "", 1) == 0 ? to.ptr : "";
 }
 
+/* Gives the next item of a comma-separated setting without the blanks around it, or 0. */
+static int
+next_item(const char **list, struct mime_span *item)
+{
+	const char *p = *list, *end;
+
+	while (*p == ',' || *p == ' ' || *p == '\t')
+		p++;
+	end = *list = p + strcspn(p, ",");
+	item->ptr = p;
+	item->len = (size_t)(end - p);
+	while (item->len > 0 && (p[item->len - 1] == ' ' || p[item->len - 1] == '\t'))
+		item->len--;
+	return item->len > 0;
+}
+
 /* Is the domain after an address's last "@" one of GM_ALLOWED_HOSTS? */
 static int
 serviced(const char *addr, size_t len)
 {
-	const char *domain = addr + len;
-	size_t i, n;
+	const char *domain = addr + len, *list = conf.text[GM_ALLOWED_HOSTS];
+	struct mime_span item;
+	size_t n, wild, rest;
 
 	while (domain > addr && domain[-1] != '@')
 		domain--;
@@ -697,30 +718,14 @@ serviced(const char *addr, size_t len)
 		return 0;
 	domain = to_ascii(domain, (size_t)(addr + len - domain));
 	n = strlen(domain);
-	for (i = 0; i < worker.nallowed; i++) {
-		const struct mime_span *a = &worker.allowed[i];
-
-		if (a->len == 1 && a->ptr[0] == '*')
-			return 1;
-		if (a->ptr[0] == '*') {		/* "*.example.org": any subdomain */
-			if (n > a->len - 1 &&
-			    strncasecmp(domain + n - (a->len - 1), a->ptr + 1, a->len - 1) == 0)
-				return 1;
-		} else if (n == a->len && strncasecmp(domain, a->ptr, n) == 0)
+	while (next_item(&list, &item)) {
+		wild = *item.ptr == '*';	/* "*.example.org": any subdomain; "*": any domain */
+		rest = item.len - wild;
+		if ((wild ? n > rest : n == rest) &&
+		    strncasecmp(domain + n - rest, item.ptr + wild, rest) == 0)
 			return 1;
 	}
 	return 0;
-}
-
-/* Octets that are UTF-8 already are what mime_utf8() leaves alone. */
-static int
-is_utf8(const char *path)
-{
-	char text[PATH_MAX_IN * 3 + 1];
-	size_t n = strlen(path);
-
-	return mime_utf8((struct mime_span){ path, n }, text, sizeof(text)) == n &&
-	    memcmp(path, text, n) == 0;
 }
 
 /*
@@ -1369,7 +1374,7 @@ cmd_mail(struct session *s, char *arg)
 		reply(s, 501, "5.1.7", "MAIL FROM:<reverse-path>");
 		return;
 	}
-	if (!is_utf8(path)) {
+	if (!is_utf8(path, strlen(path))) {
 		reply(s, 553, "5.6.7", "an address is ASCII or UTF-8");
 		return;
 	}
@@ -1392,7 +1397,7 @@ cmd_rcpt(struct session *s, char *arg)
 	if (strncasecmp(arg, "TO:", 3) != 0 || parse_path(arg + 3, &path, &params) == -1 ||
 	    *path == '\0')
 		reply(s, 501, "5.1.3", "RCPT TO:<forward-path>");
-	else if (!is_utf8(path))
+	else if (!is_utf8(path, strlen(path)))
 		reply(s, 553, "5.6.7", "an address is ASCII or UTF-8");
 	else if (*params)
 		reply(s, 555, "5.5.4", "unknown parameter %.100s", params);
@@ -1584,13 +1589,25 @@ parse_address(const char *text, unsigned char to[16])
 	return 0;
 }
 
+/* Is it in a network such as 192.0.2.0/24? -1: that is no network. */
 static int
-in_network(const struct network *net, const unsigned char addr[16])
+in_network(struct mime_span item, const unsigned char addr[16])
 {
-	int full = net->bits / 8, rest = net->bits % 8;
+	unsigned char net[16];
+	char text[64], *slash;
+	uint64_t bits, all, i;
 
-	return memcmp(net->addr, addr, (size_t)full) == 0 && (rest == 0 ||
-	    ((net->addr[full] ^ addr[full]) & (0xff00 >> rest & 255)) == 0);
+	snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
+	if ((slash = strchr(text, '/')) != NULL)
+		*slash++ = '\0';
+	bits = all = strchr(text, ':') ? 128 : 32;
+	if (item.len >= sizeof(text) || parse_address(text, net) == -1 ||
+	    (slash && parse_number(slash, &bits) == -1) || bits > all)
+		return -1;
+	for (i = 0; i < bits + 128 - all; i++)
+		if ((net[i / 8] ^ addr[i / 8]) & 128 >> i % 8)
+			return 0;
+	return 1;
 }
 
 static void	session_start(struct session *, const unsigned char addr[16]);
@@ -1967,9 +1984,11 @@ session_open(int fd, const struct sockaddr *sa)
 {
 	const struct sockaddr_in *v4 = (const void *)sa;
 	const struct sockaddr_in6 *v6 = (const void *)sa;
+	const char *list = conf.text[GSMTP_PROXY_FROM];
+	struct mime_span item;
 	struct session *s;
 	unsigned char addr[16];
-	size_t i;
+	int proxy = 0;
 
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	if (fd >= FDS || (s = calloc(1, sizeof(*s))) == NULL) {
@@ -1989,9 +2008,9 @@ session_open(int fd, const struct sockaddr *sa)
 		memcpy(addr, &v6->sin6_addr, 16);
 	else
 		map_ipv4(addr, &v4->sin_addr);
-	for (i = 0; i < worker.nproxies && !in_network(&worker.proxies[i], addr); i++)
-		;
-	if (i < worker.nproxies) {
+	while (!proxy && next_item(&list, &item))
+		proxy = in_network(item, addr);
+	if (proxy) {
 		inet_ntop(AF_INET6, addr, s->peer, sizeof(s->peer));
 		watch(s);
 		return;
@@ -2046,7 +2065,7 @@ results(void)
 }
 
 /*
- * All workers wait on the same listeners. Each takes one client a turn: who is at
+ * All workers wait on the same conf.listen. Each takes one client a turn: who is at
  * work turns less often, and leaves the next to a sibling.
  */
 static void
@@ -2149,10 +2168,10 @@ wait_for_work(fd_set *r, fd_set *w, int master, int *all)
 	if (worker.accept_at > now && (ms < 0 || ms > worker.accept_at - now))
 		ms = (long)(worker.accept_at - now);
 	if (worker.life == SERVING && worker.accept_at <= now && worker.nsessions < worker.max_sessions)
-		for (i = 0; i < listeners.n; i++) {
-			FD_SET(listeners.list[i].fd, r);
-			if (listeners.list[i].fd > max)
-				max = listeners.list[i].fd;
+		for (i = 0; i < conf.listen.n; i++) {
+			FD_SET(conf.listen.list[i].fd, r);
+			if (conf.listen.list[i].fd > max)
+				max = conf.listen.list[i].fd;
 		}
 	db_watch(worker.db, r, w, &max);
 	if ((worker.nsessions > 0 || worker.held != worker.held_before || worker.life != SERVING) &&
@@ -2237,9 +2256,9 @@ live(int stop, int drain, int quiet)
 	if (drain && worker.life == SERVING) {
 		worker.life = DRAINING;
 		worker.until = now + conf.num[GSMTP_TIMEOUT] * 1000;
-		for (i = 0; i < listeners.n; i++)
-			close(listeners.list[i].fd);
-		listeners.n = 0;
+		for (i = 0; i < conf.listen.n; i++)
+			close(conf.listen.list[i].fd);
+		conf.listen.n = 0;
 	}
 	if (worker.life < LAST_CALL && (stop || (worker.life == DRAINING && now >= worker.until))) {
 		worker.life = LAST_CALL;
@@ -2267,9 +2286,9 @@ worker_loop(int master)
 	    (worker.life != LEAVING || now < worker.until)) {
 		ready = wait_for_work(&r, &w, master, &all);
 		serve(&r, &w, ready);
-		for (i = 0; i < listeners.n; i++)
-			if (FD_ISSET(listeners.list[i].fd, &r))
-				accept_client(listeners.list[i].fd);
+		for (i = 0; i < conf.listen.n; i++)
+			if (FD_ISSET(conf.listen.list[i].fd, &r))
+				accept_client(conf.listen.list[i].fd);
 		db_run(worker.db, &r, &w);
 		results();
 		db_run(worker.db, NULL, NULL);
@@ -2282,53 +2301,6 @@ worker_loop(int master)
 		live(got_stop || stop, drain, all && ready <= 0);
 		room(0);		/* shows on the board what is held */
 	}
-}
-
-/* Splits a comma-separated setting; gives the next item without blanks around it, or 0. */
-static int
-next_item(const char **list, struct mime_span *item)
-{
-	const char *p = *list + strspn(*list, ", \t"), *end = p + strcspn(p, ",");
-
-	*list = end;
-	item->ptr = p;
-	item->len = (size_t)(end - p);
-	while (item->len > 0 && (p[item->len - 1] == ' ' || p[item->len - 1] == '\t'))
-		item->len--;
-	return item->len > 0;
-}
-
-/* As many items as a list may have. */
-static size_t
-items(const char *list)
-{
-	size_t n = 1;
-
-	while (*list)
-		n += *list++ == ',';
-	return n;
-}
-
-static int
-parse_network(struct mime_span item, struct network *net)
-{
-	char text[64], *slash;
-	uint64_t bits;
-	int v4;
-
-	if (item.len >= sizeof(text))
-		return -1;
-	memcpy(text, item.ptr, item.len);
-	text[item.len] = '\0';
-	if ((slash = strchr(text, '/')) != NULL)
-		*slash++ = '\0';
-	v4 = strchr(text, ':') == NULL;
-	bits = v4 ? 32 : 128;
-	if (parse_address(text, net->addr) == -1 || (slash && (parse_number(slash, &bits) == -1 ||
-	    bits > (v4 ? 32 : 128))))
-		return -1;
-	net->bits = (int)bits + (v4 ? 96 : 0);
-	return 0;
 }
 
 /* Root ends here: groups, gid, uid, each checked, and no way back. -1 with errno. */
@@ -2350,37 +2322,31 @@ limit_descriptors(void)
 {
 	struct rlimit r = { FDS, FDS };
 
-	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_max == RLIM_INFINITY || r.rlim_max > FDS)
-		r.rlim_cur = FDS;
-	else
-		r.rlim_cur = r.rlim_max;
+	getrlimit(RLIMIT_NOFILE, &r);
+	r.rlim_cur = r.rlim_max < FDS ? r.rlim_max : FDS;
 	setrlimit(RLIMIT_NOFILE, &r);
-	return (long)r.rlim_cur - SPARE_FDS - listeners.n;
+	return (long)r.rlim_cur - SPARE_FDS - conf.listen.n;
 }
 
 static struct db_config
 database(const struct config *c)
 {
-	struct db_config d;
+	struct db_config d = {
+		.hosts = c->text[MYSQL_HOST], .user = c->text[MYSQL_USER],
+		.pass = c->text[MYSQL_PASS], .name = c->text[MYSQL_DB],
+		.table = c->text[GM_MAIL_TABLE], .timeout = (int)c->num[MYSQL_TIMEOUT],
+		.connections = (int)(DB_CONNECTIONS / c->num[GSMTP_WORKERS]),
+		.max_size = (size_t)c->num[GSMTP_MAX_SIZE]
+	};
 
-	d.hosts = c->text[MYSQL_HOST];
-	d.user = c->text[MYSQL_USER];
-	d.pass = c->text[MYSQL_PASS];
-	d.name = c->text[MYSQL_DB];
-	d.table = c->text[GM_MAIL_TABLE];
-	d.timeout = (int)c->num[MYSQL_TIMEOUT];
-	d.connections = (int)(DB_CONNECTIONS / c->num[GSMTP_WORKERS]);
-	d.max_size = (size_t)c->num[GSMTP_MAX_SIZE];
 	return d;
 }
 
 /* From fork() to exit. master: a socket that takes the log, and can be read when the master is gone. */
 static void
-worker_main(int slot, int master, const struct passwd *pw)
+worker_main(int slot, int master)
 {
 	struct db_config d = database(&conf);
-	const char *list;
-	struct mime_span item;
 	long fds;
 
 	if (journal.fd != -1)
@@ -2390,7 +2356,7 @@ worker_main(int slot, int master, const struct passwd *pw)
 	journal.len = 0;
 	journal.dropped = 0;
 	journal.pid = (long)getpid();
-	if (drop_privileges(pw) == -1) {
+	if (drop_privileges(&conf.user) == -1) {
 		log_line(0, "error cannot become GSMTP_USER=%s: %s", conf.text[GSMTP_USER], strerror(errno));
 		log_flush();
 		exit(1);
@@ -2403,12 +2369,6 @@ worker_main(int slot, int master, const struct passwd *pw)
 	fds = limit_descriptors();
 	worker.max_sessions = (int)(fds < conf.num[MAX_SMTP_CLIENTS] ? fds : conf.num[MAX_SMTP_CLIENTS]);
 	worker.slot = &board->slot[slot];
-	worker.allowed = must(calloc(items(conf.text[GM_ALLOWED_HOSTS]), sizeof(*worker.allowed)));
-	for (list = conf.text[GM_ALLOWED_HOSTS]; next_item(&list, &item); )
-		worker.allowed[worker.nallowed++] = item;
-	worker.proxies = must(calloc(items(conf.text[GSMTP_PROXY_FROM]), sizeof(*worker.proxies)));
-	for (list = conf.text[GSMTP_PROXY_FROM]; next_item(&list, &item); )
-		parse_network(item, &worker.proxies[worker.nproxies++]);
 	worker.db = must(db_new(&d));
 	now = clock_ms();
 	log_line(0, "worker-start number=%d", slot + 1);
@@ -2538,8 +2498,7 @@ static int
 config_takes(int i, struct mime_span item)
 {
 	const char *host, *service;
-	unsigned char addr[16];
-	struct network net;
+	unsigned char addr[16] = { 0 };
 	char text[1024], parts[1024];
 	uint64_t n;
 	size_t k;
@@ -2561,7 +2520,7 @@ config_takes(int i, struct mime_span item)
 			return strpbrk(text, " \t") == NULL;
 		return is_host && (is_domain(host) || parse_address(host, addr) == 0);
 	case NETWORKS:
-		return parse_network(item, &net) == 0;
+		return in_network(item, addr) != -1;
 	case NUMBER:
 	case SWITCH:
 		return parse_number(text, &n) == 0 && n >= (uint64_t)settings[i].min &&
@@ -2711,11 +2670,15 @@ static int
 config_finish(struct config *c)
 {
 	char name[256] = "";
-	long cpus = 1, fds = FDS - SPARE_FDS - 2 * (long)items(c->text[GSMTP_LISTEN]);
-	long need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / (fds > 0 ? fds : 1);
+	const char *list = c->text[GSMTP_LISTEN];
+	struct mime_span item;
+	long cpus = 1, need, fds = FDS - SPARE_FDS;
 
+	while (next_item(&list, &item))
+		fds -= 2;
 	if (fds < 1)
 		return refuse("%s: GSMTP_LISTEN: too many addresses", c->source[GSMTP_LISTEN]);
+	need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / fds;
 	if (*c->text[GM_ALLOWED_HOSTS] == '\0')
 		return refuse("GM_ALLOWED_HOSTS is not set: it names the domains to take mail for, "
 		    "as in GM_ALLOWED_HOSTS=example.org,*.example.org");
@@ -2814,9 +2777,9 @@ listen_error(const char *name)
 	const char *own = NULL, *where = strrchr(name, ':');
 	int error = errno, i;
 
-	for (i = 0; i < listeners.n; i++)
-		if (strcmp(strrchr(listeners.list[i].name, ':'), where) == 0)
-			own = listeners.list[i].name;
+	for (i = 0; i < conf.listen.n; i++)
+		if (strcmp(strrchr(conf.listen.list[i].name, ':'), where) == 0)
+			own = conf.listen.list[i].name;
 	if (error == EADDRINUSE && own)
 		return refuse("cannot listen on %s while this smtpd listens on %s: that change "
 		    "needs a restart", name, own);
@@ -2842,8 +2805,8 @@ listen_on(const struct addrinfo *a, struct listeners *to)
 	snprintf(l->name, sizeof(l->name), is6 ? "[%s]:%s" : "%s:%s", host, service);
 	if (listen_find(to, l->name))
 		return 0;
-	if (listen_find(&listeners, l->name)) {
-		*l = *listen_find(&listeners, l->name);
+	if (listen_find(&conf.listen, l->name)) {
+		*l = *listen_find(&conf.listen, l->name);
 		to->n++;
 		return 0;
 	}
@@ -2884,7 +2847,7 @@ listen_drop(const struct listeners *from, const struct listeners *keep)
 
 /* Opens what GSMTP_LISTEN names; those in use now that it names too are in both lists. -1: none is. */
 static int
-listen_all(const struct config *c, struct listeners *to)
+listen_all(struct config *c)
 {
 	struct addrinfo ask, *found, *a;
 	const char *list = c->text[GSMTP_LISTEN], *host, *service;
@@ -2895,20 +2858,19 @@ listen_all(const struct config *c, struct listeners *to)
 	memset(&ask, 0, sizeof(ask));
 	ask.ai_socktype = SOCK_STREAM;
 	ask.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
-	to->n = 0;
 	while (error == 0 && next_item(&list, &item)) {
 		(void)host_parse(item, text, sizeof(text), &host, &service);
 		if (getaddrinfo(strcmp(host, "*") ? host : NULL, service, &ask, &found) != 0)
 			found = NULL;
 		/* "*" is one of either family: one that is not to be had does no harm. */
 		for (error = 1, a = found; a != NULL && error != -1; a = a->ai_next)
-			if ((had = listen_on(a, to)) != 1)
+			if ((had = listen_on(a, &c->listen)) != 1)
 				error = had;
 		if (found != NULL)
 			freeaddrinfo(found);
 	}
 	if (error != 0)
-		listen_drop(to, &listeners);
+		listen_drop(&c->listen, &conf.listen);
 	return error == 0 ? 0 : -1;
 }
 
@@ -2916,8 +2878,6 @@ listen_all(const struct config *c, struct listeners *to)
 
 static struct {
 	struct child child[SLOTS];
-	struct passwd user;		/* GSMTP_USER */
-	char **argv;
 	uint64_t gone[COUNTS];		/* counted by workers that have ended */
 	long long started;		/* ms */
 	long long start_at, pause;	/* ms: the next worker is not started before */
@@ -2933,23 +2893,6 @@ on_signal(int sig)
 		got_hup = 1;
 	else
 		got_usr1 = 1;
-}
-
-/* Makes ps(1) tell workers from the master, where the arguments can be written over. */
-static void
-set_title(char **argv, int slot)
-{
-	char title[32];
-	size_t room = 0;
-	int i;
-
-	for (i = 0; argv[i] && argv[i] == argv[0] + room; i++)
-		room += strlen(argv[i]) + 1;
-	if (room == 0)
-		return;
-	snprintf(title, sizeof(title), "smtpd: worker %d", slot + 1);
-	memset(argv[0], 0, room);
-	memcpy(argv[0], title, strlen(title) < room ? strlen(title) : room - 1);
 }
 
 /* A worker of the present configuration, in a slot that is free; -1: there is none. */
@@ -2980,8 +2923,7 @@ child_start(void)
 		for (i = 0; i < SLOTS; i++)
 			if (master.child[i].pid > 0)
 				close(master.child[i].fd);
-		set_title(master.argv, slot);
-		worker_main(slot, fd[1], &master.user);
+		worker_main(slot, fd[1]);
 	}
 	close(fd[1]);
 	c->fd = fd[0];
@@ -3122,7 +3064,7 @@ counters(void)
 
 /* GSMTP_USER, where there is a root to give up. */
 static int
-find_user(const struct config *c, struct passwd *pw)
+find_user(struct config *c)
 {
 	struct passwd *found;
 
@@ -3135,8 +3077,7 @@ find_user(const struct config *c, struct passwd *pw)
 	if (found->pw_uid == 0)
 		config_warn("%s: GSMTP_USER=%s: the workers stay root", c->source[GSMTP_USER],
 		    c->text[GSMTP_USER]);
-	pw->pw_uid = found->pw_uid;
-	pw->pw_gid = found->pw_gid;
+	c->user = *found;
 	return 0;
 }
 
@@ -3146,7 +3087,7 @@ find_user(const struct config *c, struct passwd *pw)
  * The reason is what was found or what is wrong.
  */
 static int
-check_database(const struct config *c, const struct passwd *pw, long ms)
+check_database(const struct config *c, long ms)
 {
 	struct db_config d = database(c);
 	long long until = clock_ms() + ms;
@@ -3160,7 +3101,7 @@ check_database(const struct config *c, const struct passwd *pw, long ms)
 		return 1;
 	}
 	if (pid == 0) {
-		status = drop_privileges(pw) == -1 ?
+		status = drop_privileges(&c->user) == -1 ?
 		    refuse("cannot become GSMTP_USER: %s", strerror(errno)) :
 		    db_check(&d, reason, sizeof(reason));
 		n = write(fd[1], reason, strlen(reason));
@@ -3182,64 +3123,55 @@ check_database(const struct config *c, const struct passwd *pw, long ms)
 	return n == 0 && WIFEXITED(status) ? WEXITSTATUS(status) - 1 : 1;
 }
 
-/* What workers need beside their settings. */
-struct needs {
-	struct passwd user;
-	struct listeners listen;
-	char tls[1024];			/* what was loaded, or "" */
-	int state;			/* of the database: 0, or 1 where it is away; see reason */
-};
-
 /*
  * Gets all that workers need of a configuration, for start, -t and HUP, before any of it is
  * taken: 0, or -1, and nothing has changed.
  */
 static int
-prepare(const struct config *c, struct needs *n, long ms)
+prepare(struct config *c, long ms)
 {
 	const char *log = c->text[GSMTP_LOG_FILE];
-	int fresh = access(log, F_OK) == -1;
+	int fresh = access(log, F_OK) == -1, state;
 
-	memset(n, 0, sizeof(*n));
 	if (*log && log_open(log) == -1)
 		return refuse("%s: GSMTP_LOG_FILE=%.900s: %s", c->source[GSMTP_LOG_FILE], log,
 		    strerror(errno));
 	if (testing && fresh)
 		unlink(log);
-	if (find_user(c, &n->user) == -1)
+	if (find_user(c) == -1)
 		return -1;
-	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], n->tls, sizeof(n->tls)) == -1)
-		return refuse("%s", n->tls);
-	if (listen_all(c, &n->listen) == -1)
+	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], c->tls, sizeof(c->tls)) == -1)
+		return refuse("%s", c->tls);
+	if (listen_all(c) == -1)
 		return -1;
-	if ((n->state = check_database(c, &n->user, ms)) == -1)
-		listen_drop(&n->listen, &listeners);
-	return n->state == -1 ? -1 : 0;
+	if ((state = check_database(c, ms)) == -1)
+		listen_drop(&c->listen, &conf.listen);
+	c->away = state == 1;
+	return state == -1 ? -1 : 0;
 }
 
 /* Workers that are started from now on have it all. */
 static void
-take(struct config *c, struct needs *n, const char *event)
+take(struct config *c, const char *event)
 {
 	long room;
 
-	listen_drop(&listeners, &n->listen);
-	listeners = n->listen;
+	listen_drop(&conf.listen, &c->listen);
 	tls_use();
 	config_free(&conf);
 	conf = *c;
-	master.user = n->user;
 	room = limit_descriptors();
 	if (room < 1)
-		die("ulimit -n leaves no descriptor for clients: %d are needed", SPARE_FDS + listeners.n + 1);
+		die("ulimit -n leaves no descriptor for clients: %d are needed",
+		    SPARE_FDS + conf.listen.n + 1);
 	if (room * conf.num[GSMTP_WORKERS] < conf.num[MAX_SMTP_CLIENTS])
 		log_line(0, "warning ulimit -n is %ld: a worker serves only %ld clients at once, "
-		    "MAX_SMTP_CLIENTS=%ld takes ulimit -n %d", room + SPARE_FDS + listeners.n, room,
+		    "MAX_SMTP_CLIENTS=%ld takes ulimit -n %d", room + SPARE_FDS + conf.listen.n, room,
 		    conf.num[MAX_SMTP_CLIENTS], FDS);
 	log_line(0, "%s version=%s host=%s listen=%s port=%s workers=%ld tls=%s", event, VERSION,
 	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS],
-	    *n->tls ? n->tls : "-");
-	if (n->state == 1)
+	    *conf.tls ? conf.tls : "-");
+	if (conf.away)
 		log_line(0, "database-away %s: mail gets 451 until it is back", reason);
 }
 
@@ -3248,19 +3180,18 @@ static void
 reload(void)
 {
 	struct config c;
-	struct needs new;
 	int i;
 
 	if (journal.fd != -1 && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
 		log_line(0, "log-error %s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
-	if (config_load(&c) == -1 || prepare(&c, &new, CHECK_MS) == -1) {
+	if (config_load(&c) == -1 || prepare(&c, CHECK_MS) == -1) {
 		if (*conf.text[GSMTP_LOG_FILE])		/* back to the one of before */
 			log_open(conf.text[GSMTP_LOG_FILE]);
 		log_line(0, "reload-error %s: the old configuration stays", reason);
 		config_free(&c);
 		return;
 	}
-	take(&c, &new, "reload");
+	take(&c, "reload");
 	/* By its socket, not by a signal, which `pkill -HUP smtpd' sends to workers as well. */
 	for (i = 0; i < SLOTS; i++)
 		if (master.child[i].pid > 0 && !master.child[i].draining)
@@ -3401,7 +3332,6 @@ int
 main(int argc, char **argv)
 {
 	struct config c;
-	struct needs needs;
 	uint64_t n;
 	int i;
 
@@ -3418,24 +3348,23 @@ main(int argc, char **argv)
 	if (testing)
 		config_print(&c);
 	catch_signals();
-	i = prepare(&c, &needs, testing ? 10 * CHECK_MS : CHECK_MS);
+	i = prepare(&c, testing ? 10 * CHECK_MS : CHECK_MS);
 	if (got_stop)
 		exit(0);	/* with all in use still, for those who look for leaks */
 	if (i == -1)
 		die("%s", reason);
-	if (testing && needs.state == 1)
+	if (testing && c.away)
 		die("database %s (a start goes on, and mail gets 451 until it is back)", reason);
 	if (testing) {
-		if (*needs.tls)
-			printf("# TLS: %s\n", needs.tls);
+		if (*c.tls)
+			printf("# TLS: %s\n", c.tls);
 		printf("# database: %s\n# ok\n", reason);
 		exit(0);
 	}
 	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
 	if (board == MAP_FAILED)
 		die("shared memory: %s", strerror(errno));
-	master.argv = argv;
-	take(&c, &needs, "start");
+	take(&c, "start");
 	master_loop();
 	return 0;
 }

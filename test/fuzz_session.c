@@ -593,12 +593,9 @@ set(enum name name, const char *value)
 static void
 set_up(void)
 {
-	static struct mime_span hosts[] = { { "test.example", 12 }, { "*.sub.example", 13 } };
-	static struct network proxy;
-
 	if (board)
 		return;
-	setenv("GM_ALLOWED_HOSTS", "test.example", 1);
+	setenv("GM_ALLOWED_HOSTS", "test.example,*.sub.example", 1);
 	setenv("GSMTP_HOST_NAME", "mx.test.example", 1);
 	setenv("GSMTP_WORKERS", "1", 1);
 	check(config_load(&conf) == 0, reason);
@@ -606,18 +603,14 @@ set_up(void)
 	set(GSMTP_TIMEOUT, "5");
 	set(GSMTP_MAX_SIZE, "5000");
 	set(GSMTP_TLS_CERT, "cert.pem");
+	set(GSMTP_PROXY_FROM, "127.0.0.0/8");
 	check((board = calloc(1, sizeof(*board))) != NULL, "memory");
 	board->used = 1;
 	worker.slot = &board->slot[0];
 	journal.is_worker = 1;
 	worker.db = &stub;
-	listeners.list[0].fd = LISTENER;
-	listeners.n = 1;
-	worker.allowed = hosts;
-	worker.nallowed = 2;
-	parse_network((struct mime_span){ "127.0.0.0/8", 11 }, &proxy);
-	worker.proxies = &proxy;
-	worker.nproxies = 1;
+	conf.listen.list[0].fd = LISTENER;
+	conf.listen.n = 1;
 	worker.max_sessions = CLIENTS;
 }
 
@@ -645,7 +638,7 @@ converse(const unsigned char *slices)
 	world.ms = 1000;
 	now = 1000;
 	worker.life = SERVING;
-	listeners.n = 1;
+	conf.listen.n = 1;
 	worker.next_id = 0;
 	worker.accept_at = 0;
 	for (i = 0; i < CLIENTS; i++) {
