@@ -71,7 +71,8 @@ enum {
 	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
 	OWN_MAX = 1048576,	/* larger pieces of memory go back to the system one by one */
 	SPARE_FDS = 22,		/* descriptors of a worker that are not clients */
-	LOG_LINE = 2048,	/* a line of the log, without its time */
+	/* A line of the log, without its time: a pipe takes so much whole. */
+	LOG_LINE = PIPE_BUF < 2080 ? PIPE_BUF - 32 : 2048,
 	LOG_MS = 10,		/* lines of a worker that wait for others to be sent with */
 	CHECK_MS = 3000,	/* for the database to answer at start and reload */
 	PAUSE_MAX = 30000,	/* before the next start of a worker, where they die at once */
@@ -232,11 +233,8 @@ struct board {
 /* What the master alone knows of a worker, by its slot on the board. */
 struct child {
 	pid_t pid;			/* 0: the slot is free */
-	int fd;				/* its log comes from here; it sees by it that we are gone */
 	int draining;			/* since a HUP: not replaced when it ends */
 	long long started;		/* ms */
-	char part[2 * LOG_LINE];	/* of a line that has not come whole */
-	size_t len;
 };
 
 extern char **environ;
@@ -250,7 +248,7 @@ static int testing;			/* -t */
 /* The master's, which its workers inherit and never change, but for the board. */
 static volatile struct board *board;
 static sigset_t unblocked;		/* while a loop sleeps */
-static volatile sig_atomic_t got_stop, got_hup, got_usr1;
+static volatile sig_atomic_t got_stop, got_hup, got_usr1, got_drain;
 
 static long long now;			/* ms, monotonic, of this turn of the loop */
 
@@ -263,6 +261,7 @@ static struct {
 		LEAVING			/* mails at the database get answers, all else 421 */
 	} life;
 	long long until;		/* ms: when it ends at the latest, but for SERVING */
+	pid_t master;
 	volatile struct slot *slot;	/* its slot on the board */
 	struct db *db;
 	int npending;			/* mails there */
@@ -282,12 +281,12 @@ static struct {
 /* ---- the log ---- */
 
 /*
- * The master alone writes the log; a worker sends it its lines. So they are whole and in
- * the order of their times, which the master gives them. Nobody ever waits: a line that
+ * The master alone writes the log; workers send it their lines by a pipe that they share. So
+ * they are whole and in the order of their times, which the master gives them. Nobody ever waits: a line that
  * finds no room is dropped and counted, and the count is told when lines go again.
  */
 static struct {
-	int fd;				/* the file, -1: standard error; a worker's: to the master */
+	int fd;				/* the file, -1: standard error; a worker's: the pipe */
 	int is_worker;
 	long pid;			/* getpid() is a system call */
 	char buf[32768];		/* whole lines, but for the first where it is torn: begun */
@@ -320,6 +319,8 @@ log_flush(void)
 
 	while (journal.len > 0 && poll(&to, 1, 0) == 1) {
 		n = journal.len < PIPE_BUF ? journal.len : PIPE_BUF;	/* a pipe takes so much whole */
+		while (journal.buf[n - 1] != '\n')
+			n--;
 		if ((done = write(to.fd, journal.buf, n)) <= 0) {
 			if (done == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 				return;
@@ -2154,17 +2155,15 @@ hear_signals(void)
 
 /* Sets what select() waits for and how long, waits, and says how many descriptors are ready. */
 static int
-wait_for_work(fd_set *r, fd_set *w, int master, int *all)
+wait_for_work(fd_set *r, fd_set *w, int *all)
 {
 	struct timespec ts;
 	long ms = db_timeout(worker.db);
-	int i, n, max = worker.top > master ? worker.top : master;
+	int i, n, max = worker.top;
 
 	*all = look_at_all(&ms);
 	*r = *all ? worker.all.r : worker.hot.r;
 	*w = *all ? worker.all.w : worker.hot.w;
-	if (worker.life < LAST_CALL)
-		FD_SET(master, r);
 	if (worker.accept_at > now && (ms < 0 || ms > worker.accept_at - now))
 		ms = (long)(worker.accept_at - now);
 	if (worker.life == SERVING && worker.accept_at <= now && worker.nsessions < worker.max_sessions)
@@ -2174,18 +2173,17 @@ wait_for_work(fd_set *r, fd_set *w, int master, int *all)
 				max = conf.listen.list[i].fd;
 		}
 	db_watch(worker.db, r, w, &max);
-	if ((worker.nsessions > 0 || worker.held != worker.held_before || worker.life != SERVING) &&
-	    (ms < 0 || ms > 1000))
-		ms = 1000;		/* the timeouts of sessions are looked at once a second */
+	if (ms < 0 || ms > 1000)
+		ms = 1000;		/* what tick() does is done once a second */
 	if (worker.life == LAST_CALL)
 		ms = 0;
 	if (now - journal.since >= LOG_MS)
 		log_flush();
-	if (journal.len > 0 && (ms < 0 || ms > LOG_MS))
+	if (journal.len > 0 && ms > LOG_MS)
 		ms = LOG_MS;
 	ts.tv_sec = ms / 1000;
 	ts.tv_nsec = ms % 1000 * 1000000;
-	n = pselect(max + 1, r, w, NULL, ms < 0 ? NULL : &ts, &unblocked);
+	n = pselect(max + 1, r, w, NULL, &ts, &unblocked);
 	now = clock_ms();
 	if (n == -1) {			/* a signal; or a descriptor that is none: cannot happen */
 		FD_ZERO(r);
@@ -2235,6 +2233,8 @@ tick(void)
 		return;
 	last = now;
 	hear_signals();
+	if (getppid() != worker.master)		/* it is gone */
+		got_stop = 1;
 	busy = board_sum(N_CLIENTS) > (uint64_t)conf.num[MAX_SMTP_CLIENTS] * 3 / 4;
 	for (fd = worker.top; fd >= 0; fd--)
 		if (worker.session[fd])
@@ -2276,15 +2276,14 @@ live(int stop, int drain, int quiet)
  * (TERM), or without its master, as soon as the mails at the database have answers.
  */
 static void
-worker_loop(int master)
+worker_loop(void)
 {
 	fd_set r, w;
-	int i, ready, all, drain, stop;
-	char word;
+	int i, ready, all;
 
 	while ((worker.life == SERVING || worker.nsessions > 0 || worker.npending > 0) &&
 	    (worker.life != LEAVING || now < worker.until)) {
-		ready = wait_for_work(&r, &w, master, &all);
+		ready = wait_for_work(&r, &w, &all);
 		serve(&r, &w, ready);
 		for (i = 0; i < conf.listen.n; i++)
 			if (FD_ISSET(conf.listen.list[i].fd, &r))
@@ -2295,10 +2294,7 @@ worker_loop(int master)
 		for (const char *news; (news = db_news(worker.db)) != NULL; )
 			log_line(0, "%s", news);
 		tick();
-		drain = stop = 0;
-		if (FD_ISSET(master, &r))	/* it says: drain; or it is gone */
-			*(read(master, &word, 1) == 1 ? &drain : &stop) = 1;
-		live(got_stop || stop, drain, all && ready <= 0);
+		live(got_stop, got_drain, all && ready <= 0);
 		room(0);		/* shows on the board what is held */
 	}
 }
@@ -2342,19 +2338,20 @@ database(const struct config *c)
 	return d;
 }
 
-/* From fork() to exit. master: a socket that takes the log, and can be read when the master is gone. */
+/* From fork() to exit. log: a pipe to the master. */
 static void
-worker_main(int slot, int master)
+worker_main(int slot, int log)
 {
 	struct db_config d = database(&conf);
 	long fds;
 
 	if (journal.fd != -1)
 		close(journal.fd);
-	journal.fd = master;
+	journal.fd = log;
 	journal.is_worker = 1;
 	journal.len = 0;
 	journal.dropped = 0;
+	worker.master = (pid_t)journal.pid;
 	journal.pid = (long)getpid();
 	if (drop_privileges(&conf.user) == -1) {
 		log_line(0, "error cannot become GSMTP_USER=%s: %s", conf.text[GSMTP_USER], strerror(errno));
@@ -2365,14 +2362,14 @@ worker_main(int slot, int master)
 	mallopt(M_MMAP_THRESHOLD, OWN_MAX);
 	mallopt(M_TRIM_THRESHOLD, 4 * OWN_MAX);	/* tick() gives back the rest */
 #endif
-	got_stop = got_hup = got_usr1 = 0;
+	got_stop = got_hup = got_usr1 = got_drain = 0;
 	fds = limit_descriptors();
 	worker.max_sessions = (int)(fds < conf.num[MAX_SMTP_CLIENTS] ? fds : conf.num[MAX_SMTP_CLIENTS]);
 	worker.slot = &board->slot[slot];
 	worker.db = must(db_new(&d));
 	now = clock_ms();
 	log_line(0, "worker-start number=%d", slot + 1);
-	worker_loop(master);
+	worker_loop();
 	log_line(0, "worker-stop number=%d", slot + 1);
 	log_flush();
 	db_free(worker.db);
@@ -2878,6 +2875,8 @@ listen_all(struct config *c)
 
 static struct {
 	struct child child[SLOTS];
+	int nchildren;
+	int log[2];			/* the pipe that workers write their log to */
 	uint64_t gone[COUNTS];		/* counted by workers that have ended */
 	long long started;		/* ms */
 	long long start_at, pause;	/* ms: the next worker is not started before */
@@ -2891,15 +2890,17 @@ on_signal(int sig)
 		got_stop = 1;
 	else if (sig == SIGHUP)
 		got_hup = 1;
-	else
+	else if (sig == SIGUSR1)
 		got_usr1 = 1;
+	else if (sig == SIGUSR2)	/* from the master to its workers */
+		got_drain = 1;
 }
 
 /* A worker of the present configuration, in a slot that is free; -1: there is none. */
 static int
 child_start(void)
 {
-	int i, slot, fd[2] = { -1, -1 };
+	int slot;
 	struct child *c;
 
 	for (slot = 0; slot < SLOTS && master.child[slot].pid != 0; slot++)
@@ -2909,27 +2910,18 @@ child_start(void)
 	log_flush();
 	c = &master.child[slot];
 	memset((void *)(uintptr_t)&board->slot[slot], 0, sizeof(board->slot[slot]));
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == -1 || fd[0] >= FDS || (c->pid = fork()) == -1) {
+	if ((c->pid = fork()) == -1) {
 		log_line(0, "fork-error %s", strerror(errno));
-		close(fd[0]);
-		close(fd[1]);
 		c->pid = 0;
 		return -1;
 	}
-	fcntl(fd[0], F_SETFL, O_NONBLOCK);
-	fcntl(fd[1], F_SETFL, O_NONBLOCK);
 	if (c->pid == 0) {
-		close(fd[0]);
-		for (i = 0; i < SLOTS; i++)
-			if (master.child[i].pid > 0)
-				close(master.child[i].fd);
-		worker_main(slot, fd[1]);
+		close(master.log[0]);
+		worker_main(slot, master.log[1]);
 	}
-	close(fd[1]);
-	c->fd = fd[0];
 	c->draining = 0;
 	c->started = now;
-	c->len = 0;
+	master.nchildren++;
 	if (board->used <= slot)
 		board->used = slot + 1;
 	return 0;
@@ -2960,21 +2952,42 @@ board_clear(void)
 	board->used = used;
 }
 
+/* Takes what workers have sent to the log. */
+static void
+log_collect(void)
+{
+	static char part[32768];	/* what has not come whole is kept */
+	static size_t len;
+	char *p, *lf;
+	ssize_t n;
+	int i;
+
+	/* So much a turn: a worker that writes without end must not make the master deaf. */
+	for (i = 0; i < 16 && (n = read(master.log[0], part + len, sizeof(part) - len)) > 0; i++) {
+		len += (size_t)n;
+		for (p = part; (lf = memchr(p, '\n', len)) != NULL; p = lf + 1) {
+			log_add(p, (size_t)(lf - p) + 1);
+			len -= (size_t)(lf - p) + 1;
+		}
+		memmove(part, p, len);
+		if (len >= 2 * LOG_LINE)
+			len = 0;	/* that is no line of ours */
+	}
+}
+
 /*
- * A worker that has let go of its socket has ended, and gives its slot back. Where it
- * was to go on, the next starts at once, or, where it died within seconds of its start,
- * after a pause that grows with each such death.
+ * A worker has ended, and gives its slot back. Where it was to go on, the next starts at
+ * once, or, where it died within seconds of its start, after a pause that grows with each
+ * such death.
  */
 static void
-child_ended(int slot)
+child_ended(int slot, int status)
 {
 	struct child *c = &master.child[slot];
-	int i, status = 0, expected = c->draining || master.stop_at;
+	int i, expected = c->draining || master.stop_at;
 	char restart[24] = "no";
 
-	kill(c->pid, SIGKILL);	/* in vain, unless it went mad */
-	waitpid(c->pid, &status, 0);
-	close(c->fd);
+	log_collect();		/* its last words */
 	for (i = N_HELD + 1; i < COUNTS; i++)
 		master.gone[i] += board->slot[slot].n[i];
 	if (!expected) {
@@ -2989,31 +3002,8 @@ child_ended(int slot)
 		    WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ?
 		    WTERMSIG(status) : WEXITSTATUS(status), restart);
 	c->pid = 0;
+	master.nchildren--;
 	board_clear();
-}
-
-/* Takes what a worker has sent to the log, up to its end. */
-static void
-log_collect(int slot)
-{
-	struct child *c = &master.child[slot];
-	ssize_t n = 0;
-	char *p, *lf;
-	int i;
-
-	/* So much a turn: a worker that writes without end must not make the master deaf. */
-	for (i = 0; i < 16 && (n = read(c->fd, c->part + c->len, sizeof(c->part) - c->len)) > 0; i++) {
-		c->len += (size_t)n;
-		for (p = c->part; (lf = memchr(p, '\n', c->len)) != NULL; p = lf + 1) {
-			log_add(p, (size_t)(lf - p) + 1);
-			c->len -= (size_t)(lf - p) + 1;
-		}
-		memmove(c->part, p, c->len);
-		if (c->len == sizeof(c->part))
-			c->len = 0;	/* that is no line of ours */
-	}
-	if (n == 0 || (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
-		child_ended(slot);
 }
 
 /* Waits for signals, lines for the log, fd (-1: none), or that time; 1: fd can be read. */
@@ -3022,29 +3012,28 @@ master_wait(int fd, long long until)
 {
 	long long ms = until > now ? until - now : 0;
 	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000 * 1000000) };
-	int i, max = fd > journal.fd ? fd : journal.fd;
+	int i, status, out = journal.fd == -1 ? STDERR_FILENO : journal.fd;
+	int in = master.log[0], max = in > out ? in : out;
 	fd_set r, w;
 
 	log_flush();
 	FD_ZERO(&r);
 	FD_ZERO(&w);
+	FD_SET(in, &r);
 	if (fd != -1)
 		FD_SET(fd, &r);
+	if (fd > max)
+		max = fd;
 	if (journal.len > 0)
-		FD_SET(journal.fd == -1 ? STDERR_FILENO : journal.fd, &w);
-	for (i = 0; i < SLOTS; i++)
-		if (master.child[i].pid > 0) {
-			FD_SET(master.child[i].fd, &r);
-			if (master.child[i].fd > max)
-				max = master.child[i].fd;
-		}
-	if (pselect((max > STDERR_FILENO ? max : STDERR_FILENO) + 1, &r, &w, NULL, &ts, &unblocked) == -1)
+		FD_SET(out, &w);
+	if (pselect(max + 1, &r, &w, NULL, &ts, &unblocked) == -1)
 		FD_ZERO(&r);
 	hear_signals();
 	now = clock_ms();
+	log_collect();
 	for (i = 0; i < SLOTS; i++)
-		if (master.child[i].pid > 0 && FD_ISSET(master.child[i].fd, &r))
-			log_collect(i);
+		if (master.child[i].pid > 0 && waitpid(master.child[i].pid, &status, WNOHANG) > 0)
+			child_ended(i, status);
 	return fd != -1 && FD_ISSET(fd, &r);
 }
 
@@ -3052,14 +3041,13 @@ static void
 counters(void)
 {
 	char line[1024];
-	int i, workers = 0, len = 0;
+	int i, len = 0;
 
-	for (i = 0; i < SLOTS; i++)
-		workers += master.child[i].pid > 0;
 	for (i = 0; i < COUNTS; i++)
 		len += snprintf(line + len, sizeof(line) - (size_t)len, " %s=%llu", count_names[i],
 		    (unsigned long long)(master.gone[i] + board_sum((enum count)i)));
-	log_line(0, "counters uptime=%llds workers=%d%s", (now - master.started) / 1000, workers, line);
+	log_line(0, "counters uptime=%llds workers=%d%s", (now - master.started) / 1000,
+	    master.nchildren, line);
 }
 
 /* GSMTP_USER, where there is a root to give up. */
@@ -3192,10 +3180,10 @@ reload(void)
 		return;
 	}
 	take(&c, "reload");
-	/* By its socket, not by a signal, which `pkill -HUP smtpd' sends to workers as well. */
+	/* Not by HUP, which `pkill -HUP smtpd' sends to workers as well. */
+	signal_children(SIGUSR2);
 	for (i = 0; i < SLOTS; i++)
-		if (master.child[i].pid > 0 && !master.child[i].draining)
-			master.child[i].draining = write(master.child[i].fd, "d", 1) == 1;
+		master.child[i].draining = 1;
 	master.start_at = now;
 	master.pause = 0;
 }
@@ -3219,7 +3207,6 @@ static void
 master_loop(void)
 {
 	long long until;
-	int i;
 
 	master.started = now = clock_ms();
 	for (;;) {
@@ -3235,9 +3222,7 @@ master_loop(void)
 			signal_children(SIGTERM);
 		}
 		if (master.stop_at) {
-			for (i = 0; i < SLOTS && master.child[i].pid == 0; i++)
-				;
-			if (i == SLOTS)
+			if (master.nchildren == 0)
 				break;
 			if (now >= master.stop_at) {
 				signal_children(SIGKILL);
@@ -3307,7 +3292,7 @@ parse_options(int argc, char **argv)
 static void
 catch_signals(void)
 {
-	static const int heard[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
+	static const int heard[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
 	struct sigaction sa;
 	sigset_t blocked;
 	size_t i;
@@ -3323,8 +3308,6 @@ catch_signals(void)
 	}
 	sa.sa_handler = SIG_IGN;
 	sigaction(SIGPIPE, &sa, NULL);
-	sa.sa_handler = SIG_DFL;
-	sigaction(SIGCHLD, &sa, NULL);
 	sigprocmask(SIG_SETMASK, &blocked, NULL);
 }
 
@@ -3348,6 +3331,9 @@ main(int argc, char **argv)
 	if (testing)
 		config_print(&c);
 	catch_signals();
+	if (pipe(master.log) == -1 || fcntl(master.log[0], F_SETFL, O_NONBLOCK) == -1 ||
+	    fcntl(master.log[1], F_SETFL, O_NONBLOCK) == -1)
+		die("pipe: %s", strerror(errno));
 	i = prepare(&c, testing ? 10 * CHECK_MS : CHECK_MS);
 	if (got_stop)
 		exit(0);	/* with all in use still, for those who look for leaks */

@@ -68,7 +68,7 @@ static time_t	fuzz_time(void);
 #undef read
 #undef close
 
-enum { CLIENTS = 4, LISTENER = 10, MASTER = 11, FIRST = 20, SLICES = 16, HEAD = 2 + SLICES };
+enum { CLIENTS = 4, LISTENER = 10, FIRST = 20, SLICES = 16, HEAD = 2 + SLICES };
 
 /* From SLOW on the slicing makes a difference, so nothing is compared. */
 enum how { CHECK = 1, PRIMARY = 2, FROM_PROXY = 4, VERBOSE = 8, SLOW = 16, STOP = 32, TIGHT = 64,
@@ -168,11 +168,8 @@ readable(const struct client *c)
 static ssize_t
 fuzz_read(int fd, void *p, size_t n)
 {
-	struct client *c;
+	struct client *c = client(fd);
 
-	if (fd == MASTER)		/* it is gone */
-		return 0;
-	c = client(fd);
 	if (n > readable(c))
 		n = readable(c);
 	if (n > world.limit)
@@ -386,7 +383,7 @@ check_sessions(const struct timespec *ts)
 	    "the memory that is accounted for is what sessions hold");
 }
 
-/* Who is ready: everybody, as far as the slice goes. At the end the master says stop. */
+/* Who is ready: everybody, as far as the slice goes. At the end TERM comes. */
 static int
 fuzz_pselect(fd_set *r, fd_set *w, const struct timespec *ts)
 {
@@ -428,11 +425,9 @@ fuzz_pselect(fd_set *r, fd_set *w, const struct timespec *ts)
 		}
 	}
 	if (left == 0 || ((world.how & STOP) && world.turns > 8)) {
-		FD_SET(MASTER, r);
+		got_stop = 1;
 		world.ms += 10;
-		n++;
-	}
-	if (n == 0)
+	} else if (n == 0)
 		world.ms += ts ? ts->tv_sec * 1000 + ts->tv_nsec / 1000000 : 1000;
 	return n;
 }
@@ -607,6 +602,7 @@ set_up(void)
 	check((board = calloc(1, sizeof(*board))) != NULL, "memory");
 	board->used = 1;
 	worker.slot = &board->slot[0];
+	worker.master = getppid();
 	journal.is_worker = 1;
 	worker.db = &stub;
 	conf.listen.list[0].fd = LISTENER;
@@ -647,7 +643,8 @@ converse(const unsigned char *slices)
 		check(clients[i].tls == NULL, "TLS ends with its session");
 		clients[i].stored = clients[i].out.len = clients[i].mails.len = 0;
 	}
-	worker_loop(MASTER);
+	got_stop = 0;
+	worker_loop();
 	log_flush();
 	check(journal.len > 0 || !world.in_line, "the log is whole lines");
 	check(worker.nsessions == 0 || (world.how & (SLOW | STOP)), "every session ends");
