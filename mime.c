@@ -281,7 +281,7 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 
 	while (i < n && (is_blank(label[i]) || label[i] == '"' || label[i] == '\''))
 		i++;
-	for (; i < n && is_ascii(label[i]) && !strchr("\"';,*?/\\", label[i]); i++) {
+	for (; i < n && is_ascii(label[i]) && !strchr("\"';,*?/\\<>", label[i]); i++) {
 		if (label[i] == ' ' && i + 1 < n && is_digit(label[i + 1]))
 			continue;	/* "ISO 8859-1" */
 		if (label[i] <= ' ' || k == LABEL_MAX - 1)
@@ -1863,12 +1863,7 @@ meta_charset(struct decoder d, char label[LABEL_MAX])
 		else if (p[i] == '>')
 			meta = 0;
 		else if (meta && strncasecmp(p + i, "charset=", 8) == 0) {
-			size_t len = n - i - 8, k;
-
-			for (k = p[i + 8] == '"' || p[i + 8] == '\''; k < len; k++)
-				if (strchr("\"' >/;", p[i + 8 + k]))
-					break;
-			clean_label(p + i + 8, k, label);
+			clean_label(p + i + 8, n - i - 8, label);
 			if (strncmp(label, "utf-16", 6) == 0)
 				strcpy(label, "utf-8");
 			return;
@@ -1919,15 +1914,6 @@ follows(const struct mime_walk *w, const struct mime_part *p, const struct mime_
 	    p->message == first->message && w->lowest >= p->message;
 }
 
-/* A walk with the levels that it has: they are few, and room for all is large. */
-static void
-copy_walk(struct mime_walk *to, const struct mime_walk *from)
-{
-	size_t levels = from->depth < MIME_DEPTH ? (size_t)from->depth + 1 : MIME_DEPTH;
-
-	memcpy(to, from, offsetof(struct mime_walk, level) + levels * sizeof(from->level[0]));
-}
-
 int
 mime_body(const char *msg, size_t len, struct mime_body *b)
 {
@@ -1937,11 +1923,9 @@ mime_body(const char *msg, size_t len, struct mime_body *b)
 
 	memset(&b->first, 0, sizeof(b->first));
 	b->octets = 0;
-	b->walk.here = b->walk.depth = 0;
+	b->msg = span(msg, msg + len);
 	b->first.body = span(msg + len, msg + len);
 	strcpy(b->first.type, "text/plain");
-	b->walk.rest = b->first.body;
-	b->walk.parts = MIME_PARTS;	/* as at the end */
 	mime_start(&w, msg, len);
 	while ((found < 5 || is_type(&b->first, "text/plain")) && mime_next(&w, &p)) {
 		struct out look = { NULL, 0, 0, 0, 0 };
@@ -1957,7 +1941,7 @@ mime_body(const char *msg, size_t len, struct mime_body *b)
 				found = rank;
 				w.lowest = MIME_DEPTH;
 				b->octets = p.body.len;
-				copy_walk(&b->walk, &w);
+				b->number = w.parts;
 				continue;
 			}
 		}
@@ -1975,10 +1959,14 @@ mime_body_text(const struct mime_body *b, char *dst, size_t cap)
 	struct mime_part p;
 	size_t before;
 
-	copy_walk(&w, &b->walk);
 	part_text(&b->first, &o);
-	while (!o.full && is_type(&b->first, "text/plain") && mime_next(&w, &p)) {
-		if (!follows(&w, &p, &b->first))
+	if (b->octets <= b->first.body.len)
+		return finish(&o);
+	mime_start(&w, b->msg.ptr, b->msg.len);
+	while (!o.full && mime_next(&w, &p)) {
+		if (w.parts <= b->number)
+			w.lowest = MIME_DEPTH;
+		if (w.parts <= b->number || !follows(&w, &p, &b->first))
 			continue;
 		before = o.len;
 		put_text(&o, "\r\n\r\n", 4);

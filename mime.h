@@ -52,7 +52,8 @@ struct mime_walk {			/* private to mime.c; the caller gives the storage */
 struct mime_body {
 	struct mime_part first;		/* whose type and charset are those of the body */
 	size_t octets;			/* of all its parts, still transfer-encoded */
-	struct mime_walk walk;		/* private to mime.c: from the first on */
+	struct mime_span msg;
+	int number;			/* of the first, counted from 1 */
 };
 
 /* The header of a message, up to the empty line or the first line that is no field. */
