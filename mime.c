@@ -90,6 +90,7 @@ begins(struct mime_span s, const char *with)
 /* ---- UTF-8 ---- */
 
 #define REPLACEMENT 0xfffd		/* what is no character */
+#define NONE '\xff'			/* an octet that begins no character of Shift_JIS */
 #define BOM "\xef\xbb\xbf"		/* U+FEFF, a byte-order mark: no text */
 #define ONES UINT64_C(0x0101010101010101)
 
@@ -210,8 +211,8 @@ finish(struct out *o)
 /* How a charset is built, which tells what an octet that is no character costs. */
 enum form {
 	OCTETS,				/* one octet a character, or not known */
-	PAIRS, SJIS, GB, BIG5, EUC_JP,	/* ASCII, and two octets >= 0x81 for most characters */
-	JP, KR, HZ, UTF7,		/* seven-bit forms of others, see conv_shift() */
+	PAIRS, SJIS, GB, BIG5,		/* ASCII, and two octets >= 0x81 for most characters */
+	EUC_JP, JP, KR, HZ, UTF7,	/* made into others, see conv_shift() */
 	UTF16, UTF32
 };
 
@@ -242,9 +243,9 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " gb2312 gb231280 58gb231280 gbk gb18030 chinese ir58 936 euccn ", "GB18030", GB },
 	{ " big5 big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 }, { " euctw ", "EUC-TW", PAIRS },
 	{ " shiftjis sjis kanji 31j 932 943 ", "CP932 SHIFT_JIS", SJIS },
-	{ " eucjp eucjpms eucpkdfmtjapanese 51932 ", "EUC-JP-MS EUC-JP", EUC_JP },
+	{ " eucjp eucjpms eucpkdfmtjapanese 51932 ", "CP932 SHIFT_JIS", EUC_JP },
 	{ " 2022jp 2022jpms 2022jp1 2022jp3 2022jp2004 50220 50221 50222 ",
-	  "EUC-JP-MS EUC-JP", JP },
+	  "CP932 SHIFT_JIS", JP },
 	{ " euckr ksc5601 ksc56011987 ksc56011989 korean ir149 949 uhc 51949 ",
 	  "CP949 EUC-KR", PAIRS },
 	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " johab 1361 ", "JOHAB", PAIRS },
@@ -261,16 +262,18 @@ struct conv {
 	char names[4 * LABEL_MAX];	/* what iconv may call the charset, "" where nobody knows */
 	enum form form;
 	iconv_t cd, other;		/* other: for pairs that cd lacks, see put_other() */
-	struct out *o, before;		/* before: what o was, where UTF-8 is a guess */
+	struct out *o;
 	int guess;			/* UTF-8 comes first: the label tells nothing, or little */
 	int seven;			/* ... for in this charset 8-bit text cannot be */
-	int invalid, eight;		/* what was seen of the text as UTF-8 */
-	char hold[16];			/* a character that is not whole yet */
-	size_t held;
+	int seen;			/* of the text as UTF-8, see put_utf8() */
 	size_t fed, bad;		/* octets for iconv, and what was no character */
 	char set, third;		/* a seven-bit form: what it has shifted to */
 	char esc[8];			/* an escape sequence, or UTF-7's base64, not whole yet */
 	size_t escaped;
+	char pair[3];			/* Japanese: a character that is not whole yet */
+	size_t paired;
+	char in[PIECE];			/* octets of the charset; what was cut off is kept */
+	size_t len;
 };
 
 /* The label without quotes, blanks and what follows them; "" where it cannot be one. */
@@ -358,45 +361,49 @@ open_any(const char *names)
 	return cd;
 }
 
-static void
-conv_utf8(struct conv *c, const char *p, size_t n)
+enum { INVALID = 1, EIGHT = 2 };	/* what text may have that is taken as UTF-8 */
+
+/*
+ * Text that is UTF-8: gives how much was taken, all but the beginning of a
+ * character. seen gets INVALID and EIGHT, where there is that.
+ */
+static size_t
+put_utf8(struct out *o, const char *p, size_t n, int *seen)
 {
 	const unsigned char *u = (const unsigned char *)p;
 	size_t i = 0, from = 0;
-	int k;
+	int k = 1;
 
 	for (;;) {
 		i += ascii_len(p + i, n - i);
 		if (i == n)
 			break;
 		for (; n - i >= 2 && u[i] >= 0xc2 && u[i] < 0xe0 && (u[i + 1] & 0xc0) == 0x80; i += 2)
-			c->eight = 1;	/* most letters that are not ASCII */
+			*seen |= EIGHT;		/* most letters that are not ASCII */
 		if (i == n || is_ascii(p[i]))
 			continue;
 		k = p[i] ? utf8_char(u + i, n - i) : 0;
+		if (k < 0)
+			break;
 		if (k > 0) {
-			c->eight = 1;
+			*seen |= EIGHT;
 			i += (size_t)k;
 			continue;
 		}
-		put(c->o, p + from, i - from);
-		if (k < 0) {
-			c->held = n - i;
-			memcpy(c->hold, p + i, c->held);
-			return;
-		}
+		put(o, p + from, i - from);
 		if (p[i] != '\0') {
-			c->invalid = 1;
-			put_char(c->o, REPLACEMENT);
+			*seen |= INVALID;
+			put_char(o, REPLACEMENT);
 		}
 		from = ++i;
 	}
-	put(c->o, p + from, n - from);
+	put(o, p + from, i - from);
+	return i;
 }
 
 /* windows-1252; the five that it leaves open are C1 controls, as in browsers. */
 static void
-conv_cp1252(struct conv *c, const char *p, size_t n)
+put_cp1252(struct out *o, const char *p, size_t n)
 {
 	static const unsigned short high[32] = {
 		0x20ac, 0x81, 0x201a, 0x192, 0x201e, 0x2026, 0x2020, 0x2021, 0x2c6, 0x2030, 0x160,
@@ -406,14 +413,14 @@ conv_cp1252(struct conv *c, const char *p, size_t n)
 	size_t i = 0, k;
 	unsigned u;
 
-	for (; i < n && !c->o->full; i++) {
+	for (; i < n && !o->full; i++) {
 		k = ascii_len(p + i, n - i);
-		put(c->o, p + i, k);
+		put(o, p + i, k);
 		if ((i += k) == n)
 			break;
 		u = (unsigned char)p[i];
 		if (u != 0)
-			put_char(c->o, u < 0xa0 ? high[u - 0x80] : u);
+			put_char(o, u < 0xa0 ? high[u - 0x80] : u);
 	}
 }
 
@@ -424,66 +431,36 @@ conv_cp1252(struct conv *c, const char *p, size_t n)
 static void
 put_converted(struct out *o, const char *p, size_t n)
 {
-	struct conv c = { .kind = UTF8, .o = o };
 	size_t i;
+	int seen;
 
 	for (i = 0; o->line && i + 3 <= n; i++)
 		if (p[i] == *BOM && memcmp(p + i, BOM, 3) == 0) {
-			conv_utf8(&c, p, i);
+			put_utf8(o, p, i, &seen);
 			p += i + 3, n -= i + 3;
 			i = (size_t)-1;
 		}
-	conv_utf8(&c, p, n);
+	put_utf8(o, p, n, &seen);
 }
 
+/*
+ * A pair, or three octets, that the charset lacks and another one has: Hong
+ * Kong's of Big5, JIS X 0212. 0 where that lacks it, too.
+ */
 static int
-is_japanese(const struct conv *c)
-{
-	return c->form == EUC_JP || c->form == JP;
-}
-
-/* A row of pairs that another charset has: NEC's 13 and 89 to 92, or Hong Kong's of Big5. */
-static int
-is_others(const struct conv *c, char lead)
-{
-	unsigned char u = (unsigned char)lead;
-
-	return is_japanese(c) ? u == 0xad || (u >= 0xf9 && u <= 0xfc) :
-	    c->form == BIG5 && ((u >= 0x87 && u <= 0xa0) || (u >= 0xfa && u <= 0xfe));
-}
-
-/* Pairs that the charset lacks, and another one has: their octets, or 0. */
-static size_t
 put_other(struct conv *c, const char *p, size_t n)
 {
-	char pairs[SLICE], text[4 * SLICE], *in = pairs, *dst = text;
-	size_t left = 0, room = sizeof(text), done;
+	char text[32], *in = (char *)(uintptr_t)p, *dst = text;
+	size_t room = sizeof(text);
 
-	if (c->form != BIG5 && !is_others(c, *p))
+	if (c->other == (iconv_t)-1)
+		c->other = open_any(c->form == BIG5 ? "BIG5-HKSCS" : "EUC-JP-MS EUC-JP");
+	if (c->other == (iconv_t)-1 || iconv(c->other, (void *)&in, &n, &dst, &room) == (size_t)-1)
 		return 0;
-	do {
-		unsigned a = (unsigned char)p[left], b = (unsigned char)p[left + 1];
-
-		if (is_japanese(c)) {
-			if (b < 0xa1 || b == 0xff)
-				break;
-			/* Two rows of EUC-JP are one of Shift_JIS; no second octet is 0x7f. */
-			b = a % 2 == 0 ? b - 2 : b - 0x61 + (b >= 0xe0);
-			a = (a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1);
-		}
-		pairs[left++] = (char)a;
-		pairs[left++] = (char)b;
-	} while (left < SLICE && left + 1 < n && is_others(c, p[left]));
-	if (c->other == (iconv_t)-1 && (c->other = open_any(c->form == BIG5 ? "BIG5-HKSCS" :
-	    "CP932 SHIFT_JIS")) == (iconv_t)-1)
-		return 0;
-	iconv(c->other, (void *)&in, &left, &dst, &room);
-	if ((done = (size_t)(in - pairs)) > 0) {
-		if (c->form == BIG5)		/* a letter may wait for its accent */
-			iconv(c->other, NULL, NULL, &dst, &room);
-		put_converted(c->o, text, sizeof(text) - room);
-	}
-	return done;
+	if (c->form == BIG5)		/* a letter may wait for its accent */
+		iconv(c->other, NULL, NULL, &dst, &room);
+	put_converted(c->o, text, sizeof(text) - room);
+	return 1;
 }
 
 /*
@@ -494,7 +471,6 @@ static size_t
 conv_bad(struct conv *c, const char *p, size_t n)
 {
 	unsigned char u[4] = { 0, 0, 0, 0 };
-	int jp = is_japanese(c);
 	size_t len = 1;
 
 	memcpy(u, p, n < 4 ? n : 4);
@@ -505,30 +481,31 @@ conv_bad(struct conv *c, const char *p, size_t n)
 		return 1;
 	} else if (c->form == GB && is_digit((char)u[1]) && u[2] > 0x80 && is_digit((char)u[3]))
 		len = 4;
-	else if (c->form != OCTETS && n > 1 && u[0] != 0xff &&
-	    u[0] > (jp && u[0] != 0x8e && u[0] != 0x8f ? 0xa0 : 0x80) &&
+	else if (c->form == EUC_JP || c->form == JP)
+		len = *p == NONE ? 1 : 2;	/* whose pairs are whole, see conv_eucjp() */
+	else if (c->form != OCTETS && n > 1 && u[0] > 0x80 && u[0] != 0xff &&
 	    (c->form != SJIS || (u[0] != 0xa0 && u[0] < 0xfd))) {
-		if ((len = put_other(c, p, n)) > 0)
-			return len;
-		len = 1;
-		if (u[1] & 0x80)
-			len = jp && u[0] == 0x8f && u[2] & 0x80 ? 3 : 2;
+		if (c->form == BIG5 && put_other(c, p, 2))
+			return 2;
+		len = u[1] & 0x80 ? 2 : 1;
 	}
 	c->bad++;
 	put_char(c->o, REPLACEMENT);
 	return len < n ? len : n;
 }
 
-/* The octets before others' rows, which EUC-JP-MS and CP950 take for private use, or nothing. */
+/* The octets before a row of Hong Kong's, which CP950 takes for private use, or all. */
 static size_t
-before_others(const struct conv *c, const char *p, size_t n)
+before_others(const char *p, size_t n)
 {
 	size_t k;
 
-	for (k = 0; (c->form == BIG5 || is_japanese(c)) && k + 1 < n;
-	    k += p[k] & 0x80 ? (p[k] == '\x8f' && is_japanese(c)) + 2u : 1)
-		if (is_others(c, p[k]))
+	for (k = 0; k + 1 < n; k += p[k] & 0x80 ? 2 : 1) {
+		unsigned char u = (unsigned char)p[k];
+
+		if ((u >= 0x87 && u <= 0xa0) || (u >= 0xfa && u <= 0xfe))
 			return k;
+	}
 	return n;
 }
 
@@ -537,22 +514,24 @@ before_others(const struct conv *c, const char *p, size_t n)
  * given in one step before the next one may find the first character invalid.
  * What is mostly no characters is in another charset than its label says: the
  * rest is taken as UTF-8, for iconv() costs most where it finds nothing.
+ * Gives how much was taken: all but the beginning of a character.
  */
-static void
-conv_iconv(struct conv *c, const char *p, size_t n)
+static size_t
+conv_iconv(struct conv *c)
 {
 	char buf[PIECE * MIME_EXPANSION + 64];	/* never full: glibc's TSCII loses its place then */
-	char *dst;
-	size_t room, done, slice = PIECE, give, left, k;
+	char *p = c->in, *dst;
+	size_t n = c->len, room, done, slice = PIECE, give, left, k;
 
 	c->fed += n;
 	while (n > 0 && !c->o->full) {
 		if (c->bad > BAD_MAX + c->fed / BAD_RATIO) {
 			c->kind = UTF8;
-			conv_utf8(c, p, n);
-			return;
+			return c->len - n + put_utf8(c->o, p, n, &c->seen);
 		}
-		give = before_others(c, p, n < slice ? n : slice);
+		give = n < slice ? n : slice;
+		if (c->form == BIG5)
+			give = before_others(p, give);
 		dst = buf;
 		room = sizeof(buf);
 		left = give;
@@ -561,11 +540,8 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 		if (room < sizeof(buf))
 			put_converted(c->o, buf, sizeof(buf) - room);
 		n -= give - left;
-		if (done == (size_t)-1 && errno == EINVAL && left == n && left < sizeof(c->hold)) {
-			memcpy(c->hold, p, left);
-			c->held = left;
-			return;
-		}
+		if (done == (size_t)-1 && errno == EINVAL && left == n && left < SLICE)
+			return c->len - n;
 		if (done == (size_t)-1 && errno != E2BIG &&
 		    (errno != EINVAL || left == n || left >= SLICE)) {
 			k = conv_bad(c, p, n);
@@ -574,35 +550,64 @@ conv_iconv(struct conv *c, const char *p, size_t n)
 		} else if (slice < PIECE)
 			slice *= 2;
 	}
+	return c->len;
 }
 
+/* Converts what is in c->in; a character that its end cuts off waits for the next. */
 static void
-conv_whole(struct conv *c, const char *p, size_t n)
+conv_octets(struct conv *c)
 {
+	size_t done = c->len;
+
 	if (c->kind == ICONV)
-		conv_iconv(c, p, n);
+		done = conv_iconv(c);
 	else if (c->kind == CP1252)
-		conv_cp1252(c, p, n);
+		put_cp1252(c->o, c->in, c->len);
 	else
-		conv_utf8(c, p, n);
+		done = put_utf8(c->o, c->in, c->len, &c->seen);
+	c->len -= done;
+	memmove(c->in, c->in + done, c->len);
 }
 
-/* Converts octets; a character that their end cuts off waits for the next. */
+/*
+ * EUC-JP. Its pairs are converted as Shift_JIS, of which one row is two rows of
+ * EUC-JP: CP932 has the rows that vendors added (13, 89 to 92), and iconv's
+ * EUC-JP takes some of them for private use.
+ */
 static void
-conv_octets(struct conv *c, const char *p, size_t n)
+conv_eucjp(struct conv *c, const char *p, size_t n)
 {
-	char join[2 * sizeof(c->hold)];
-	size_t k, had;
+	const char *end = p + n;
+	unsigned a, b;
 
-	while ((had = c->held) > 0 && n > 0) {	/* a little, so that a piece is never copied */
-		k = n < sizeof(c->hold) - had ? n : sizeof(c->hold) - had;
-		memcpy(join, c->hold, had);
-		memcpy(join + had, p, k);
-		p += k, n -= k;
-		c->held = 0;
-		conv_whole(c, join, had + k);
+	for (; p < end; p++) {
+		if (c->len > sizeof(c->in) - 4)
+			conv_octets(c);
+		b = (unsigned char)*p;
+		if (c->paired == 0 && b < 0x80) {
+			c->in[c->len++] = *p;
+			continue;
+		}
+		c->pair[c->paired++] = *p;
+		a = (unsigned char)c->pair[0];
+		if (c->paired == 1 ? (a > 0xa0 && a < 0xff) || a == 0x8e || a == 0x8f :
+		    c->paired == 2 && a == 0x8f && b > 0x80)
+			continue;		/* more of it comes */
+		if (c->paired == 1 || b < 0xa1 || b == 0xff || (a == 0x8e && b > 0xdf)) {
+			c->in[c->len++] = NONE;
+			if (b < 0x80)
+				c->in[c->len++] = *p;
+		} else if (a == 0x8f) {		/* JIS X 0212 */
+			conv_octets(c);
+			if (!put_other(c, c->pair, 3))
+				c->in[c->len++] = NONE;
+		} else {
+			if (a != 0x8e)
+				c->in[c->len++] = (char)((a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1));
+			c->in[c->len++] = (char)(a == 0x8e ? b : a % 2 == 0 ? b - 2 : b - 0x61 + (b > 0xdf));
+		}
+		c->paired = 0;
 	}
-	conv_whole(c, p, n);
 }
 
 /*
@@ -633,22 +638,17 @@ take_escape(struct conv *c, char u)
 static void
 conv_shift(struct conv *c, const char *p, size_t n)
 {
-	char buf[PIECE];
-	size_t i, k = 0;
-	int shifted;
+	char euc[2 * PIECE], *to = c->form == JP ? euc : c->in + c->len, *q = to;
+	const char *end = p + n;
 
-	for (i = 0; i < n; i++) {
-		char u = p[i];
+	for (; p < end; p++) {
+		char u = *p;
 
-		if (k > sizeof(buf) - 4) {
-			conv_octets(c, buf, k);
-			k = 0;
-		}
 		if (c->escaped > 0 || u == (c->form == HZ ? '~' : '\033')) {
 			if (take_escape(c, u)) {
 				c->escaped = 0;
 				if (c->esc[0] == '~' && u == '~')
-					buf[k++] = '~';
+					*q++ = '~';
 			}
 			continue;
 		}
@@ -658,24 +658,24 @@ conv_shift(struct conv *c, const char *p, size_t n)
 		}
 		if (u == '\n')
 			c->set = 0;
-		if (c->set == 'r' && is_ascii(u)) {	/* JIS X 0201: yen, overline */
-			conv_octets(c, buf, k);
-			k = 0;
-			if (u == '\\' || u == '~')
-				put_char(c->o, u == '~' ? 0x203e : 0xa5);
-			else
-				put(c->o, &u, 1);
-			continue;
-		}
-		shifted = c->set && c->set != 'r' && is_ascii(u) && u > ' ';
-		if (shifted && c->set == 'k')
-			buf[k++] = (char)0x8e;
-		if (shifted && c->set == 's' && !c->third)
-			buf[k++] = (char)0x8f;
-		c->third = shifted && c->set == 's' && !c->third;
-		buf[k++] = shifted ? (char)(u | 0x80) : u;
+		if (c->set == 'r' && (u == '\\' || u == '~')) {	/* JIS X 0201: yen, overline */
+			conv_eucjp(c, to, (size_t)(q - to));
+			conv_octets(c);
+			put_char(c->o, u == '~' ? 0x203e : 0xa5);
+			q = to;
+		} else if (c->set && c->set != 'r' && is_ascii(u) && u > ' ') {
+			if (c->set == 'k')
+				*q++ = '\x8e';
+			else if (c->set == 's' && (c->third = !c->third))
+				*q++ = '\x8f';
+			*q++ = (char)(u | 0x80);
+		} else
+			*q++ = u;
 	}
-	conv_octets(c, buf, k);
+	if (c->form == JP)
+		conv_eucjp(c, to, (size_t)(q - to));
+	else
+		c->len += (size_t)(q - to);
 }
 
 /* ---- lines ---- */
@@ -708,6 +708,7 @@ is_empty_line(const char *p, size_t n)
 struct decoder {
 	struct mime_span in;
 	enum mime_encoding encoding;
+	struct mime_span charset, rest;	/* an encoded-word's, and what follows it */
 	int words;			/* Q of RFC 2047 4.2: "_" is a space */
 	unsigned bits;			/* base64: what is not an octet yet */
 	int have;
@@ -894,77 +895,119 @@ decode(struct decoder *d, char *dst, size_t cap)
 	return n;
 }
 
+/* ---- encoded-words, RFC 2047 ---- */
+
 /*
- * The end of UTF-7's base64, or as much of it as makes whole units of UTF-16,
- * which dst gets: their octets. What encodes none is text: "C++", "1+1=2".
+ * Takes "=?charset?encoding?text?=" at p: 1, or 0 where there is none. The text
+ * may hold blanks and folds, as broken mailers send it. none is set once no "?="
+ * is left.
  */
-static size_t
-utf7_units(struct conv *c, char *dst, int *ended)
+static int
+encoded_word(const char *p, const char *end, struct decoder *d, int *none)
 {
-	size_t i, n = c->escaped, bits = 6 * n, k = 0;
+	const char *q, *stop;
+
+	if (*none || end - p < 8 || p[0] != '=' || p[1] != '?')
+		return 0;
+	for (q = p + 2; q < end && *q != '?' && !is_blank(*q) && q - p < LABEL_MAX; q++)
+		;
+	if (end - q < 4 || *q != '?' || q == p + 2 || q[2] != '?' || !strchr("bBqQ", q[1]) || !q[1])
+		return 0;
+	*d = (struct decoder){ .charset = span(p + 2, q), .words = 1,
+	    .encoding = lower(q[1]) == 'b' ? MIME_BASE64 : MIME_QP };
+	q += 3;
+	for (stop = q; (stop = memchr(stop, '?', (size_t)(end - stop))) != NULL; stop++) {
+		if (end - stop < 2) {
+			stop = NULL;
+			break;
+		}
+		/* "What?=3F?=": a "?" that should have been encoded, before a "=XX". */
+		if (stop[1] == '=' && !(d->encoding == MIME_QP && end - stop >= 6 &&
+		    hex(stop[2]) && hex(stop[3]) && stop[4] == '?' && stop[5] == '='))
+			break;
+	}
+	if (stop == NULL) {
+		*none = 1;
+		return 0;
+	}
+	d->in = span(q, stop);
+	d->rest = span(stop + 2, end);
+	return 1;
+}
+
+/*
+ * Goes on with the next word where it is of the same charset. Adjacent ones are
+ * one text, for mailers split characters and the shift states of ISO-2022
+ * between them (against RFC 2047 5). White space between two is no text (6.2).
+ */
+static int
+next_word(struct decoder *d)
+{
+	struct decoder next;
+	struct mime_span rest = trim(d->rest);
+	int none = 0;
+
+	if (!d->words || !encoded_word(rest.ptr, rest.ptr + rest.len, &next, &none))
+		return 0;
+	d->rest = rest;
+	if (next.charset.len != d->charset.len ||
+	    strncasecmp(next.charset.ptr, d->charset.ptr, d->charset.len) != 0)
+		return 0;
+	*d = next;
+	return 1;
+}
+
+/* ---- from octets to text ---- */
+
+/*
+ * The end of UTF-7's base64, or as much of it as makes whole units of UTF-16.
+ * What encodes none is text: "C++", "1+1=2". Gives whether it was base64.
+ */
+static int
+utf7_units(struct conv *c)
+{
+	size_t i, n = c->escaped, bits = 6 * n;
 	uint64_t all = 0;
+	int good;
 
 	for (i = 0; i < n; i++)
 		all = all << 6 | (b64[(unsigned char)c->esc[i]] & 63);
+	good = bits % 16 < 6 && (all & ((UINT64_C(1) << bits % 16) - 1)) == 0 && (n > 0 || c->set == 2);
+	for (i = 0; good && i < bits / 16 * 2; i++)
+		c->in[c->len++] = (char)(all >> (bits - 8 * (i + 1)));
+	if (!good && c->set == 1)
+		c->in[c->len++] = 0, c->in[c->len++] = '+';
+	for (i = 0; !good && i < n; i++)
+		c->in[c->len++] = 0, c->in[c->len++] = c->esc[i];
 	c->escaped = 0;
-	*ended = bits % 16 < 6 && (all & ((UINT64_C(1) << bits % 16) - 1)) == 0 &&
-	    (n > 0 || c->set == 2);
-	if (*ended)
-		for (; k < bits / 16 * 2; k++)
-			dst[k] = (char)(all >> (bits - 8 * (k + 1)));
-	else {
-		if (c->set == 1)
-			dst[k++] = 0, dst[k++] = '+';
-		for (i = 0; i < n; i++)
-			dst[k++] = 0, dst[k++] = c->esc[i];
-		*ended = n == 0;
-	}
-	return k;
+	return good || n == 0;
 }
 
 /* UTF-7, RFC 2152: ASCII, and UTF-16 in base64 between "+" and "-". set: 1 there, 2 later. */
 static void
 conv_utf7(struct conv *c, const char *p, size_t n)
 {
-	char buf[PIECE];
-	size_t i, k = 0;
-	int ended = 0;
+	size_t i;
+	int ended;
 
 	for (i = 0; i < n; i++) {
-		if (k > sizeof(buf) - 24) {
-			conv_octets(c, buf, k);
-			k = 0;
-		}
+		if (c->len > sizeof(c->in) - 24)
+			conv_octets(c);
 		if (c->set && b64[(unsigned char)p[i]] & B64) {
 			c->esc[c->escaped++] = p[i];
 			if (c->escaped == sizeof(c->esc)) {
-				k += utf7_units(c, buf + k, &ended);
+				utf7_units(c);
 				c->set = 2;
 			}
 			continue;
 		}
-		ended = 0;
-		if (c->set)
-			k += utf7_units(c, buf + k, &ended);
-		c->set = !(ended && p[i] == '-') && p[i] == '+';
-		if (c->set || (ended && p[i] == '-'))
-			continue;
-		buf[k++] = 0;
-		buf[k++] = p[i];
+		ended = c->set && utf7_units(c) && p[i] == '-';
+		c->set = p[i] == '+';
+		if (!c->set && !ended) {
+			c->in[c->len++] = 0;
+			c->in[c->len++] = p[i];
+		}
 	}
-	conv_octets(c, buf, k);
-}
-
-/* Converts a piece of text. */
-static void
-conv_add(struct conv *c, const char *p, size_t n)
-{
-	if (c->kind == ICONV && c->form == UTF7)
-		conv_utf7(c, p, n);
-	else if (c->kind == ICONV && c->form >= JP && c->form <= HZ)
-		conv_shift(c, p, n);
-	else
-		conv_octets(c, p, n);
 }
 
 /* The end of a text: what is still held is no character. */
@@ -973,11 +1016,14 @@ conv_end(struct conv *c)
 {
 	char buf[64], *dst = buf;
 	size_t room = sizeof(buf);
-	int ended;
 
-	if (c->kind == ICONV && c->form == UTF7 && c->set)
-		conv_octets(c, buf, utf7_units(c, buf, &ended));
-	for (; c->held > 0; c->held = c->kind == ICONV ? 0 : c->held - 1)
+	if (c->kind == ICONV && c->form == UTF7 && c->set) {
+		utf7_units(c);
+		conv_octets(c);
+	}
+	if (c->kind == ICONV)
+		c->len = c->len + c->paired > 0;
+	for (; c->len > 0; c->len--)
 		put_char(c->o, REPLACEMENT);
 	if (c->cd == (iconv_t)-1)
 		return;
@@ -1019,75 +1065,70 @@ find_mark(struct conv *c, struct decoder d)
 }
 
 /*
- * Gets ready for a charset. raw: text that should have been encoded, and that the
- * label was not written for; it counts where the text is no UTF-8.
+ * Feeds all that a decoder gives to a conversion, while more is wanted: of what
+ * is only guessed to be UTF-8 all counts, not only what there is room for.
  */
 static void
-conv_open(struct conv *c, const char *charset, size_t len, struct decoder d, int raw, struct out *o)
+convert_all(struct conv *c, struct decoder *d)
 {
-	char label[LABEL_MAX];
-
-	memset(c, 0, sizeof(*c));
-	c->o = o;
-	c->cd = c->other = (iconv_t)-1;
-	clean_label(charset, len, label);
-	find_charset(c, label);
-	if (!raw)
-		find_mark(c, d);
-	c->seven &= !raw || c->form == JP || c->form == KR;
-	if (raw && (c->form >= UTF16 || strcmp(c->names, "UTF-8") == 0))
-		c->names[0] = '\0';
-	c->guess = raw || c->seven || c->names[0] == '\0' || !conv_start(c);
-	if (c->guess) {
-		c->kind = UTF8;
-		c->before = *o;
-	}
-}
-
-/* All of the text has been guessed to be UTF-8: 1 where it is not, and has to be fed again. */
-static int
-guessed_wrong(struct conv *c)
-{
-	if (!c->guess || (!c->invalid && c->held == 0 && (c->eight || !c->seven)))
-		return 0;
-	c->guess = 0;
-	c->held = 0;
-	if (!conv_start(c))
-		c->kind = CP1252;
-	*c->o = c->before;
-	return 1;
-}
-
-/* Is more text wanted? Where it is guessed all of it counts, not only what there is room for. */
-static int
-wants_more(const struct conv *c)
-{
-	return c->guess && c->o->ptr ? !c->invalid : !c->o->full;
-}
-
-/* Feeds all that a decoder gives to a conversion. */
-static void
-convert_all(struct conv *c, struct decoder d)
-{
-	char piece[PIECE];
+	char piece[PIECE - SLICE];
 	size_t n;
 
-	while (wants_more(c) && (n = decode(&d, piece, sizeof(piece))) > 0)
-		conv_add(c, piece, n);
+	do {
+		if (c->guess && c->o->ptr ? c->seen & INVALID : c->o->full)
+			return;
+		if (c->kind == ICONV && c->form >= EUC_JP && c->form <= UTF7) {
+			n = decode(d, piece, sizeof(piece));
+			(c->form == EUC_JP ? conv_eucjp : c->form == UTF7 ? conv_utf7 : conv_shift)(c, piece,
+			    n);
+		} else {
+			n = decode(d, c->in + c->len, sizeof(c->in) - c->len);
+			c->len += n;
+		}
+		conv_octets(c);
+	} while (n > 0 || next_word(d));
 }
 
-/* From octets to text: transfer-encoding, charset. */
+/*
+ * From octets to text: transfer-encoding, charset. raw: text that should have
+ * been encoded, and that the label was not written for; it counts where the text
+ * is no UTF-8.
+ */
 static void
-convert(struct decoder d, const char *charset, int raw, struct out *o)
+convert(struct decoder *d, const char *charset, size_t len, int raw, struct out *o)
 {
 	struct conv c;
+	struct out before = *o;
+	struct decoder again = *d;
+	char label[LABEL_MAX];
 
-	if (d.in.len == 0)
+	if (d->in.len == 0 && !d->words)
 		return;
-	conv_open(&c, charset, strlen(charset), d, raw, o);
+	memset(&c, 0, offsetof(struct conv, in));
+	c.len = 0;
+	c.o = o;
+	c.cd = c.other = (iconv_t)-1;
+	clean_label(charset, len, label);
+	find_charset(&c, label);
+	if (!raw)
+		find_mark(&c, *d);
+	c.seven &= !raw || c.form == JP || c.form == KR;
+	if (raw && (c.form >= UTF16 || strcmp(c.names, "UTF-8") == 0))
+		c.names[0] = '\0';
+	c.guess = raw || c.seven || c.names[0] == '\0' || !conv_start(&c);
+	if (c.guess)
+		c.kind = UTF8;
 	convert_all(&c, d);
-	if (guessed_wrong(&c))
+	/* Guessed wrong: it is no UTF-8, or it is ASCII and may be a seven-bit form. */
+	if (c.guess && (c.seen & INVALID || c.len > 0 || (c.seven && !(c.seen & EIGHT)))) {
+		c.guess = 0;
+		c.len = 0;
+		if (!conv_start(&c))
+			c.kind = CP1252;
+		*o = before;
+		*d = again;
 		convert_all(&c, d);
+	}
 	conv_end(&c);
 }
 
@@ -1095,7 +1136,7 @@ convert(struct decoder d, const char *charset, int raw, struct out *o)
 static void
 convert_raw(const char *p, size_t n, const char *charset, struct out *o)
 {
-	convert((struct decoder){ .in = { p, n } }, charset, 1, o);
+	convert(&(struct decoder){ .in = { p, n } }, charset, strlen(charset), 1, o);
 }
 
 size_t
@@ -1104,6 +1145,31 @@ mime_utf8(struct mime_span octets, char *dst, size_t cap)
 	struct out o = { dst, 0, cap - 1, 0, 0 };
 
 	convert_raw(octets.ptr, octets.len, "", &o);
+	return finish(&o);
+}
+
+size_t
+mime_words(struct mime_span value, const char *charset, char *dst, size_t cap)
+{
+	struct out o = { dst, 0, cap - 1, 1, 0 };
+	struct mime_span v = trim(value);
+	const char *p = v.ptr, *end = p + v.len, *text = p;
+	struct decoder d;
+	int none = 0, runs = 0;
+
+	while (!o.full && runs < MIME_RUNS && (p = memchr(p, '=', (size_t)(end - p))) != NULL) {
+		if (!encoded_word(p, end, &d, &none)) {
+			p++;
+			continue;
+		}
+		runs++;
+		convert_raw(text, (size_t)(p - text), charset, &o);
+		convert(&d, d.charset.ptr, d.charset.len, 0, &o);
+		text = p = d.rest.ptr;
+	}
+	convert_raw(text, (size_t)(end - text), charset, &o);
+	while (o.len > 0 && dst[o.len - 1] == ' ')
+		o.len--;
 	return finish(&o);
 }
 
@@ -1390,8 +1456,8 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 {
 	struct out o = { dst, 0, cap - 1, 0, 0 };
 	struct mime_span in, n, v;
-	char octets[2048], charset[LABEL_MAX] = "";
-	struct decoder d = { .in = { octets, 0 } };
+	char octets[2048];
+	struct decoder d = { .in = { octets, 0 }, .charset = { "", 0 } };
 	int quoted, percent, whole = 0, at, found = 1;
 
 	if (value.len > PARAM_MAX)
@@ -1406,127 +1472,14 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 				    memchr(q + 1, '\'', (size_t)(v.ptr + v.len - q) - 1);
 
 				if (r != NULL) {
-					clean_label(v.ptr, (size_t)(q - v.ptr), charset);
+					d.charset = span(v.ptr, q);
 					v = span(r + 1, v.ptr + v.len);
 				}
 			}
 			d.in.len += param_octets(v, quoted, percent, octets + d.in.len,
 			    sizeof(octets) - d.in.len);
 		}
-	convert(d, charset, 0, &o);
-	return finish(&o);
-}
-
-/* ---- encoded-words, RFC 2047 ---- */
-
-struct word { struct mime_span charset, text; enum mime_encoding encoding; };
-
-/*
- * "=?charset?encoding?text?=" at p: its length, or 0. The text may hold blanks
- * and folds, as broken mailers send it. none is set once no "?=" is left.
- */
-static size_t
-encoded_word(const char *p, const char *end, struct word *w, int *none)
-{
-	const char *q, *stop;
-
-	if (*none || end - p < 8 || p[0] != '=' || p[1] != '?')
-		return 0;
-	for (q = p + 2; q < end && *q != '?' && !is_blank(*q) && q - p < LABEL_MAX; q++)
-		;
-	if (end - q < 4 || *q != '?' || q == p + 2 || q[2] != '?' || !strchr("bBqQ", q[1]) || !q[1])
-		return 0;
-	w->charset = span(p + 2, q);
-	w->encoding = lower(q[1]) == 'b' ? MIME_BASE64 : MIME_QP;
-	q += 3;
-	for (stop = q; (stop = memchr(stop, '?', (size_t)(end - stop))) != NULL; stop++) {
-		if (end - stop < 2) {
-			stop = NULL;
-			break;
-		}
-		/* "What?=3F?=": a "?" that should have been encoded, before a "=XX". */
-		if (stop[1] == '=' && !(w->encoding == MIME_QP && end - stop >= 6 &&
-		    hex(stop[2]) && hex(stop[3]) && stop[4] == '?' && stop[5] == '='))
-			break;
-	}
-	if (stop == NULL) {
-		*none = 1;
-		return 0;
-	}
-	w->text = span(q, stop);
-	return (size_t)(stop + 2 - p);
-}
-
-/*
- * Adjacent words of one charset are one text, for mailers split characters and
- * the shift states of ISO-2022 between them (against 5). This feeds the run
- * that begins at p to a conversion and gives its end.
- */
-static const char *
-convert_run(struct conv *c, const char *p, const char *end, int *none)
-{
-	struct word w, first = { { "", 0 }, { "", 0 }, MIME_IDENTITY };
-	const char *q = p, *after = p;
-	size_t n;
-
-	while (q < end && (n = encoded_word(q, end, &w, none)) > 0) {
-		struct decoder d = { .in = w.text, .encoding = w.encoding, .words = 1 };
-
-		if (after == p)
-			first = w;
-		else if (w.charset.len != first.charset.len ||
-		    strncasecmp(w.charset.ptr, first.charset.ptr, w.charset.len) != 0)
-			break;
-		convert_all(c, d);
-		for (q = after = q + n; q < end && is_blank(*q); q++)
-			;
-	}
-	return after;
-}
-
-/* One run of encoded-words; the white space between it and a next one is not text (6.2). */
-static const char *
-put_run(struct out *o, const char *p, const char *end)
-{
-	struct word w;
-	struct conv c;
-	const char *q, *after;
-	int none = 0;
-
-	(void)encoded_word(p, end, &w, &none);
-	conv_open(&c, w.charset.ptr, w.charset.len,
-	    (struct decoder){ .in = w.text, .encoding = w.encoding, .words = 1 }, 0, o);
-	after = convert_run(&c, p, end, &none);
-	none = 0;
-	if (guessed_wrong(&c))
-		convert_run(&c, p, end, &none);
-	conv_end(&c);
-	for (q = after; q < end && is_blank(*q); q++)
-		;
-	return q < end && encoded_word(q, end, &w, &none) > 0 ? q : after;
-}
-
-size_t
-mime_words(struct mime_span value, const char *charset, char *dst, size_t cap)
-{
-	struct out o = { dst, 0, cap - 1, 1, 0 };
-	struct mime_span v = trim(value);
-	const char *p = v.ptr, *end = p + v.len, *text = p;
-	struct word w;
-	int none = 0, runs = 0;
-
-	while (!o.full && runs < MIME_RUNS && (p = memchr(p, '=', (size_t)(end - p))) != NULL) {
-		if (encoded_word(p, end, &w, &none) == 0) {
-			p++;
-			continue;
-		}
-		runs++;
-		convert_raw(text, (size_t)(p - text), charset, &o);
-		text = p = put_run(&o, p, end);
-	}
-	convert_raw(text, (size_t)(end - text), charset, &o);
-	while (o.len > 0 && dst[o.len - 1] == ' ')
-		o.len--;
+	convert(&d, d.charset.ptr, d.charset.len, 0, &o);
 	return finish(&o);
 }
 
@@ -1875,10 +1828,12 @@ part_text(const struct mime_part *p, struct out *o)
 {
 	struct decoder d = { .in = p->body, .encoding = p->encoding };
 	char label[LABEL_MAX] = "";
+	const char *charset;
 
 	if (p->charset[0] == '\0' && is_type(p, "text/html"))
 		meta_charset(d, label);
-	convert(d, *label ? label : p->charset, 0, o);
+	charset = *label ? label : p->charset;
+	convert(&d, charset, strlen(charset), 0, o);
 }
 
 size_t
