@@ -1370,24 +1370,25 @@ token_len(const char *p, const char *end)
 	return (size_t)(p - start);
 }
 
-/* Takes the next "; name = value" off; quoted tells whether the value had quotes. 0 at the end. */
+/* Takes the next "name = value" off; quoted tells whether the value had quotes. 0 at the end. */
 static int
 next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value, int *quoted)
 {
 	const char *p = in->ptr, *end = p + in->len, *start;
 
 	for (;;) {
-		while (p < end && *p != ';' && *p != ',')
-			p = is_comment(p, end) ? skip_cfws(p, end) : p + 1;
+		start = p = skip_cfws(p, end);
 		if (p == end)
 			return 0;
-		start = p = skip_cfws(p + 1, end);
-		while (p < end && *p != '=' && *p != ';' && !is_comment(p, end))
+		while (p < end && *p != '=' && *p != ';' && *p != ',' && !is_blank(*p) &&
+		    !is_comment(p, end))
 			p++;
-		*name = trim(span(start, p));
+		*name = span(start, p);
 		p = skip_cfws(p, end);
 		if (p < end && *p == '=')
 			break;
+		if (p < end && (*p == ';' || *p == ','))
+			p++;
 	}
 	start = p = skip_cfws(p + 1, end);
 	*quoted = p < end && *p == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL;
@@ -1561,11 +1562,13 @@ next_mailbox(struct mime_span *list, struct mailbox *m)
 	m->rank = m->angle = m->bare = m->at = m->literal = m->phrase = m->encoded = 0;
 	while (p < end && (m->angle == 1 || m->literal || (*p != ',' && *p != ';'))) {
 		c = *p;
+		if (!m->literal && (c == ']' || (c == '[' && (m->len == 0 || m->word[m->len - 1] != '@'))))
+			c = ' ';		/* no domain literal: "Oak [ann@oak.example]" */
 		if (c == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL) {
 			p = add_quoted(m, p, end);
 			gap = 0;
 		} else if (is_comment(p, end) || is_blank(c)) {
-			p = skip_cfws(p, end);
+			p = c == *p ? skip_cfws(p, end) : p + 1;
 			gap = 1;
 		} else if (m->literal || !memchr("\"<>:,;", c, 6)) {
 			before = m->len > 0 ? m->word[m->len - 1] : '\0';
