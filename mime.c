@@ -8,6 +8,11 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#ifndef CHECKED			/* test/fuzz has what must be true looked at */
+#define NDEBUG
+#endif
+
+#include <assert.h>
 #include <errno.h>
 #include <iconv.h>
 #include <stdint.h>
@@ -167,6 +172,7 @@ put_text(struct out *o, const char *p, size_t n)
 	}
 	memcpy(o->ptr + o->len, p, n);
 	o->len += n;
+	assert(o->len <= o->cap);
 }
 
 static void
@@ -273,7 +279,7 @@ struct conv {
 	char pair[3];			/* Japanese: a character that is not whole yet */
 	size_t paired;
 	char in[PIECE];			/* octets of the charset; what was cut off is kept */
-	size_t len;
+	size_t len;			/* below SLICE before a piece is added */
 };
 
 /* The label without quotes, blanks and what follows them; "" where it cannot be one. */
@@ -565,6 +571,7 @@ conv_octets(struct conv *c)
 		put_cp1252(c->o, c->in, c->len);
 	else
 		done = put_utf8(c->o, c->in, c->len, &c->seen);
+	assert(done <= c->len && c->len - done < SLICE);
 	c->len -= done;
 	memmove(c->in, c->in + done, c->len);
 }
@@ -581,8 +588,6 @@ conv_eucjp(struct conv *c, const char *p, size_t n)
 	unsigned a, b;
 
 	for (; p < end; p++) {
-		if (c->len > sizeof(c->in) - 4)
-			conv_octets(c);
 		b = (unsigned char)*p;
 		if (c->paired == 0 && b < 0x80) {
 			c->in[c->len++] = *p;
@@ -706,9 +711,10 @@ is_empty_line(const char *p, size_t n)
 /* ---- transfer-encodings, RFC 2045 6 ---- */
 
 struct decoder {
-	struct mime_span in;
+	struct mime_span in;		/* what is left */
 	enum mime_encoding encoding;
-	struct mime_span charset, rest;	/* an encoded-word's, and what follows it */
+	struct mime_span charset;	/* of the text, as labelled */
+	struct mime_span rest;		/* what follows an encoded-word */
 	int words;			/* Q of RFC 2047 4.2: "_" is a space */
 	unsigned bits;			/* base64: what is not an octet yet */
 	int have;
@@ -892,6 +898,7 @@ decode(struct decoder *d, char *dst, size_t cap)
 	while (n == 0 && d->in.len > 0)
 		n = d->encoding == MIME_BASE64 ? decode_base64(d, dst, cap) :
 		    d->encoding == MIME_QP ? decode_qp(d, dst, cap) : decode_uu(d, dst, cap);
+	assert(n <= cap);
 	return n;
 }
 
@@ -1085,6 +1092,7 @@ convert_all(struct conv *c, struct decoder *d)
 			n = decode(d, c->in + c->len, sizeof(c->in) - c->len);
 			c->len += n;
 		}
+		assert(c->len <= sizeof(c->in));
 		conv_octets(c);
 	} while (n > 0 || next_word(d));
 }
@@ -1095,7 +1103,7 @@ convert_all(struct conv *c, struct decoder *d)
  * is no UTF-8.
  */
 static void
-convert(struct decoder *d, const char *charset, size_t len, int raw, struct out *o)
+convert(struct decoder *d, int raw, struct out *o)
 {
 	struct conv c;
 	struct out before = *o;
@@ -1108,7 +1116,7 @@ convert(struct decoder *d, const char *charset, size_t len, int raw, struct out 
 	c.len = 0;
 	c.o = o;
 	c.cd = c.other = (iconv_t)-1;
-	clean_label(charset, len, label);
+	clean_label(d->charset.ptr, d->charset.len, label);
 	find_charset(&c, label);
 	if (!raw)
 		find_mark(&c, *d);
@@ -1136,7 +1144,7 @@ convert(struct decoder *d, const char *charset, size_t len, int raw, struct out 
 static void
 convert_raw(const char *p, size_t n, const char *charset, struct out *o)
 {
-	convert(&(struct decoder){ .in = { p, n } }, charset, strlen(charset), 1, o);
+	convert(&(struct decoder){ .in = { p, n }, .charset = { charset, strlen(charset) } }, 1, o);
 }
 
 size_t
@@ -1164,7 +1172,7 @@ mime_words(struct mime_span value, const char *charset, char *dst, size_t cap)
 		}
 		runs++;
 		convert_raw(text, (size_t)(p - text), charset, &o);
-		convert(&d, d.charset.ptr, d.charset.len, 0, &o);
+		convert(&d, 0, &o);
 		text = p = d.rest.ptr;
 	}
 	convert_raw(text, (size_t)(end - text), charset, &o);
@@ -1434,22 +1442,19 @@ param_octets(struct mime_span v, int quoted, int percent, char *dst, size_t cap)
 static int
 is_section(struct mime_span name, const char *want, int at, int *whole, int *percent)
 {
-	size_t n = strlen(want);
+	const char *p = name.ptr + strlen(want), *end = name.ptr + name.len;
 	int number = 0;
-	const char *p = name.ptr + n, *end = name.ptr + name.len;
 
-	if (name.len < n || strncasecmp(name.ptr, want, n) != 0 || (p < end && *p != '*'))
+	if (!begins(name, want))
 		return 0;
 	*percent = p < end && end[-1] == '*';
-	*whole = end - p == *percent;
-	if (*whole)
-		return at == 0;
-	for (p++; p < end - *percent; p++) {
-		if (*p < '0' || *p > '9' || number > 99)
-			return 0;
-		number = number * 10 + *p - '0';
-	}
-	return number == at;
+	end -= *percent;
+	*whole = p == end;
+	if (*whole || *p++ != '*')
+		return *whole && at == 0;
+	while (p < end && is_digit(*p) && number < 100)
+		number = number * 10 + *p++ - '0';
+	return p == end && number == at;
 }
 
 size_t
@@ -1480,7 +1485,7 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 			d.in.len += param_octets(v, quoted, percent, octets + d.in.len,
 			    sizeof(octets) - d.in.len);
 		}
-	convert(&d, d.charset.ptr, d.charset.len, 0, &o);
+	convert(&d, 0, &o);
 	return finish(&o);
 }
 
@@ -1831,12 +1836,12 @@ part_text(const struct mime_part *p, struct out *o)
 {
 	struct decoder d = { .in = p->body, .encoding = p->encoding };
 	char label[LABEL_MAX] = "";
-	const char *charset;
 
 	if (p->charset[0] == '\0' && is_type(p, "text/html"))
 		meta_charset(d, label);
-	charset = *label ? label : p->charset;
-	convert(&d, charset, strlen(charset), 0, o);
+	d.charset.ptr = *label ? label : p->charset;
+	d.charset.len = strlen(d.charset.ptr);
+	convert(&d, 0, o);
 }
 
 size_t
