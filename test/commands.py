@@ -15,7 +15,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from live import DIR, KEPT, ROOT, done, listening, ok, port, same, wait
+from live import DIR, KEPT, ROOT, listening, ok, port, run_tests, same, wait
 
 NOBODY = 65534
 # In a chroot / is no mount, whose propagation could be set; what is mounted is unmounted below.
@@ -372,18 +372,7 @@ def machine_that_has_nothing(_):
 
 def main():
     os.makedirs(DIR, exist_ok=True)
-    for t in tests:
-        if len(sys.argv) > 1 and not any(w in t.__name__ for w in sys.argv[1:]):
-            continue
-        began = time.monotonic()
-        try:
-            t(None)
-        except Exception as e:         # a test that breaks off has failed
-            import traceback
-            traceback.print_exc(file=sys.stdout)
-            ok(t.__name__ + " to its end", False, e)
-        print("# %-40s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
-    done()
+    run_tests(tests, None)
 
 
 main()

@@ -14,8 +14,8 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Database, Server, done, listening, ok, port, same, session, start,
-                  stop, wait)
+from live import (BINARY, DIR, ROOT, Database, Server, listening, ok, port, run_tests, same, session,
+                  start, stop, wait)
 
 SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))
 SMTPD = os.path.join(ROOT, BINARY)
@@ -523,20 +523,7 @@ def international_domains(db):
 
 
 def main():
-    db = Database()
-    wanted = [a for a in sys.argv[1:] if a[0] != "-"]
-    for t in tests:
-        if wanted and not any(w in t.__name__ for w in wanted):
-            continue
-        began = time.monotonic()
-        try:
-            t(db)
-        except Exception as e:         # a test that breaks off has failed
-            import traceback
-            traceback.print_exc(file=sys.stdout)
-            ok(t.__name__ + " to its end", False, e)
-        print("# %-40s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
-    done()
+    run_tests(tests, Database())
 
 
 main()

@@ -20,8 +20,8 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Client, Database, Server, Stopwatch, done, listening, ok, port,
-                  same, session, start, stop, wait)
+from live import (BINARY, DIR, ROOT, Client, Database, Server, Stopwatch, listening, ok, port,
+                  run_tests, same, session, start, stop, wait)
 
 SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))    # under valgrind everything takes longer
 tests = []
@@ -906,20 +906,7 @@ def odd_sockets(db):
 
 def main():
     db = Database()
-    wanted = [a for a in sys.argv[1:] if a[0] != "-"]
-    for t in tests:
-        if wanted and not any(w in t.__name__ for w in wanted):
-            continue
-        began = time.monotonic()
-        try:
-            t(db)
-        except Exception as e:         # a test that breaks off has failed
-            import traceback
-            traceback.print_exc(file=sys.stdout)
-            ok(t.__name__ + " to its end", False, e)
-            db.empty()
-        print("# %-40s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
-    done()
+    run_tests(tests, db, undo=db.empty)
 
 
 if __name__ == "__main__":

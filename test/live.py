@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -54,6 +55,25 @@ def same(what, got, want):
 def done():
     print("%d passed, %d failed" % (passed, failed))
     sys.exit(1 if failed or not passed else 0)
+
+
+def run_tests(tests, subject, undo=None):
+    """Those of a file's tests that the arguments choose: each is given the subject. One that breaks
+    off has failed, and undo() takes away what it left to the next."""
+    wanted = [a for a in sys.argv[1:] if a[0] != "-"]
+    for t in tests:
+        if wanted and not any(w in t.__name__ for w in wanted):
+            continue
+        began = time.monotonic()
+        try:
+            t(subject)
+        except Exception as e:
+            traceback.print_exc(file=sys.stdout)
+            ok(t.__name__ + " to its end", False, e)
+            if undo:
+                undo()
+        print("# %-40s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
+    done()
 
 
 def port():
