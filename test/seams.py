@@ -1579,6 +1579,13 @@ def read_all(fd):
         got += more
 
 
+def on_standard_error(db, reader, writer):
+    """A server whose log goes to the descriptor `writer', which is its alone; and the reader."""
+    server = Odd(db, options=[], err=writer)
+    os.close(writer)
+    return server, reader
+
+
 def unread(db, what, open_log):
     """500 mails, with a log that nobody reads; then it is read again."""
     server, fd = open_log()
@@ -1641,9 +1648,7 @@ def t15_standard_error_that_nobody_reads(db):
     def open_log():
         r, w = os.pipe()
         fcntl.fcntl(w, PIPE_SIZE, 4096)
-        server = Odd(db, options=[], err=w)
-        os.close(w)
-        return server, r
+        return on_standard_error(db, r, w)
     unread(db, "standard error", open_log)
 
 
@@ -1652,9 +1657,7 @@ def t15_a_socket_as_standard_error(db):
     def open_log():
         a, b = socket.socketpair()
         b.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        server = Odd(db, options=[], err=b.fileno())
-        b.close()
-        return server, a.detach()
+        return on_standard_error(db, a.detach(), b.detach())
     unread(db, "a socket", open_log)
 
 
@@ -1664,9 +1667,7 @@ def t15_a_terminal_that_nobody_reads(db):
     def open_log():
         master, slave = pty.openpty()
         tty.setraw(slave)
-        server = Odd(db, options=[], err=slave)
-        os.close(slave)
-        return server, master
+        return on_standard_error(db, master, slave)
     unread(db, "a terminal", open_log)
 
 
