@@ -193,7 +193,7 @@ put(struct out *o, const char *p, size_t n)
 	put_text(o, p, n);
 }
 
-/* A character below U+10000. */
+/* A character from U+0080 to U+FFFF that is no mark. */
 static void
 put_char(struct out *o, unsigned u)
 {
@@ -202,7 +202,7 @@ put_char(struct out *o, unsigned u)
 
 	if (u < 0x800)
 		utf8[1] = (char)(0xc0 | u >> 6);
-	put(o, utf8 + (u < 0x800), u < 0x800 ? 2 : 3);
+	put_text(o, utf8 + (u < 0x800), u < 0x800 ? 2 : 3);
 }
 
 static size_t
@@ -420,8 +420,8 @@ put_cp1252(struct out *o, const char *p, size_t n)
 	unsigned u;
 
 	for (; i < n && !o->full; i++) {
-		k = ascii_len(p + i, n - i);
-		put(o, p + i, k);
+		if ((k = ascii_len(p + i, n - i)) > 0)
+			put(o, p + i, k);
 		if ((i += k) == n)
 			break;
 		u = (unsigned char)p[i];
@@ -757,9 +757,10 @@ decode_base64(struct decoder *d, char *dst, size_t cap)
 	while (p < end && cap - (size_t)(q - dst) >= 3) {
 		if (have == 0 && end - p >= 4 && ((a = b64[p[0]]) & (b = b64[p[1]]) &
 		    (c = b64[p[2]]) & (e = b64[p[3]])) & B64) {
-			q[0] = (char)(a << 2 | (b >> 4 & 3));
-			q[1] = (char)(b << 4 | (c >> 2 & 15));
-			q[2] = (char)(c << 6 | (e & 63));
+			a = (a << 18) + (b << 12) + (c << 6) + e - B64 * 0x1041;
+			q[0] = (char)(a >> 16);
+			q[1] = (char)(a >> 8);
+			q[2] = (char)a;
 			q += 3, p += 4;
 			continue;
 		}
