@@ -6,7 +6,9 @@
  * connection that is free takes what has collected, as one INSERT. While a
  * statement is young the mails that come collect for the next, so that they share
  * its commit; once it is at work for half of what they took lately, another
- * connection takes them, so that nobody waits for a commit and its own.
+ * connection takes them, so that nobody waits for a commit and its own. Where
+ * commits are quick the next statement waits a moment even so, but only as long as
+ * mails come together for it: a row of its own costs the server more than that.
  * Connections are opened when mails need them, and closed when they have had
  * nothing to do for a minute.
  *
@@ -66,8 +68,9 @@
 
 /* Times are in microseconds. */
 #define MS 1000LL
-#define SHARE_TIME (1 * MS)		/* a statement younger than this collects for the next one, */
+#define SHARE_TIME (3 * MS)		/* a statement younger than this collects for the next one, */
 #define SHARE_PART 2			/* or than this part of what statements took lately */
+#define PAUSE_PARTS 2			/* where they take less than that: so much longer at most */
 #define HUNG_TIME (10000 * MS)		/* a statement older than this hangs */
 #define CONNECT_TIME (5000 * MS)	/* one host, until it may be written to */
 #define IDLE_TIME (60000 * MS)
@@ -170,7 +173,9 @@ struct db {
 	const struct host *was;	/* connected to, as last told */
 
 	unsigned long statements;
-	long long took;		/* what an INSERT took lately, on average */
+	long long ended;	/* the last INSERT did */
+	long long took;		/* what one took lately, on average, */
+	long long shared;	/* and by how many mails more than one it was shared, in 1/1000 */
 	int news_new;
 	char news[512];
 };
@@ -1165,7 +1170,9 @@ statement_done(struct conn *c)
 		send_next(c);
 	else {
 		db->statements++;
+		db->ended = db->now;
 		db->took += (db->now - c->since - db->took) / 8;
+		db->shared += ((long long)(c->sent - 1) * 1000 - db->shared) / 8;
 		db->failures = 0;
 		if (db->trouble)
 			news(db, c->host, 0, "storing again", "");
@@ -1290,6 +1297,9 @@ look(const struct db *db)
 	}
 	v.wanted = db->waiting.first || (busy == 0 && v.idle == NULL &&
 	    (db->packet == 0 || db->failing_since));
+	if (busy == 0 && db->took < SHARE_TIME)
+		v.turn = db->ended + db->took * (db->shared < PAUSE_PARTS * 1000 ? db->shared :
+		    PAUSE_PARTS * 1000) / 1000;
 	if (busy > 0)
 		v.turn = youngest + (busy >= SHARERS || busy >= db->nconns ? HUNG_TIME :
 		    db->took / SHARE_PART > SHARE_TIME ? db->took / SHARE_PART : SHARE_TIME);

@@ -1065,10 +1065,12 @@ make_columns(struct session *s, const struct mime_body *found, struct db_columns
 		cap = 16 + (found->octets < BODY_MAX / times ? found->octets * times : BODY_MAX);
 		if (!room(cap) || (b->ptr = malloc(cap)) == NULL)
 			return -1;
+		worker.held += b->cap = cap;
+		room(0);		/* shows it: siblings may ask for theirs meanwhile */
 		len = mime_body_text(found, b->ptr, cap);
 		if (len + 8 < cap || times == MIME_EXPANSION)
 			break;
-		buf_free(b);
+		let_go(b);
 	}
 	cap = (len | (sizeof(void *) - 1)) + 1;		/* where the rows begin */
 	rest = s->tx.rcpts * (sizeof(*c->row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + HASH_LEN) +
@@ -1076,7 +1078,8 @@ make_columns(struct session *s, const struct mime_body *found, struct db_columns
 	if ((text = realloc(b->ptr, cap + rest)) == NULL)
 		return -1;
 	b->ptr = text;
-	worker.held += b->cap = cap + rest;
+	worker.held += cap + rest - b->cap;
+	b->cap = cap + rest;
 	c->body = (struct db_text){ b->ptr, len };
 	c->row = (struct db_row *)(void *)(b->ptr + cap);
 	c->rows = s->tx.rcpts;
