@@ -3107,7 +3107,8 @@ check_database(const struct config *c, long ms)
 	reason[len] = '\0';
 	if (n != 0) {
 		kill(pid, SIGKILL);
-		refuse("no answer within %ld s", ms / 1000);
+		refuse("no answer within %ld s from MYSQL_HOST=%s (it hangs, the address is wrong, or "
+		    "its name cannot be looked up)", ms / 1000, c->text[MYSQL_HOST]);
 	}
 	close(fd[0]);
 	waitpid(pid, &status, 0);

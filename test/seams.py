@@ -1161,6 +1161,10 @@ def t12_hosts_that_hang(db):
         took = time.monotonic() - began
         ok("within 2 s", took < 2 * SLOW, took)
         ok("nobody is left", gone(pids, 1), pids)
+    server = Server(db, MYSQL_HOST=mute.hosts)
+    away = server.logged("database-away", 10 * SLOW) or ""
+    ok("a start that goes on without it names it", "MYSQL_HOST=" + mute.hosts in away, away)
+    stop(server.process, signal.SIGTERM, 40)
     status, text = check(db, "-t", seconds=60, MYSQL_HOST=mute.hosts)
     ok("-t tells", status == 1 and "127.0.0.1" in text, (status, text))
     server = Server(db)
