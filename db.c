@@ -1275,7 +1275,8 @@ static struct view
 look(const struct db *db)
 {
 	struct view v = { NULL, NULL, NULL, 0, 0, 0 };
-	long long youngest = 0;
+	const struct db_mail *m;
+	long long youngest = 0, n = 0;
 	size_t i, busy = 0;
 
 	for (i = db->nconns; i-- > 0; ) {
@@ -1297,7 +1298,10 @@ look(const struct db *db)
 	}
 	v.wanted = db->waiting.first || (busy == 0 && v.idle == NULL &&
 	    (db->packet == 0 || db->failing_since));
-	if (busy == 0 && db->took < SHARE_TIME)
+	/* As many as usual wait: no more come before these have their answers. */
+	for (m = db->waiting.first; m != NULL && n <= db->shared; m = m->next)
+		n += 1000;
+	if (busy == 0 && db->took < SHARE_TIME && n <= db->shared)
 		v.turn = db->ended + db->took * (db->shared < PAUSE_PARTS * 1000 ? db->shared :
 		    PAUSE_PARTS * 1000) / 1000;
 	if (busy > 0)
