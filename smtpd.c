@@ -281,9 +281,10 @@ static struct {
 /* ---- the log ---- */
 
 /*
- * The master alone writes the log; workers send it their lines by a pipe that they share. So
- * they are whole and in the order of their times, which the master gives them. Nobody ever waits: a line that
- * finds no room is dropped and counted, and the count is told when lines go again.
+ * The master alone writes the log; workers send it their lines by a pipe that they share.
+ * So they are whole and in the order of their times, which the master gives them. Nobody
+ * ever waits: a line that finds no room is dropped and counted, and the count is told when
+ * lines go again.
  */
 static struct {
 	int fd;				/* the file, -1: standard error; a worker's: the pipe */
@@ -579,8 +580,8 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 		worker.slot->n[N_REFUSED_RCPT]++;
 		line[n] = '\0';
 		if (!s->told)
-			log_line(s->id, "refused-rcpt command=%s client=%s reply=%s", worker.envelope, s->peer,
-			    log_value(line, shown));
+			log_line(s->id, "refused-rcpt command=%s client=%s reply=%s",
+			    worker.envelope, s->peer, log_value(line, shown));
 		s->told = 1;
 	}
 	if (code == 421 || code == 221) {
@@ -1177,8 +1178,8 @@ add_trace(struct session *s)
 	n = snprintf(text, sizeof(text),
 	    "Return-Path: <%s>\r\nReceived: from %s ([%s%s])\r\n\t%sby %s with %s%s id %lx.%lx.%lx",
 	    s->tx.from, helo, strchr(s->peer, ':') ? "IPv6:" : "", s->peer, secure,
-	    conf.text[GSMTP_HOST_NAME], with, s->tls ? "S" : "", (unsigned long)t, (unsigned long)journal.pid,
-	    ++count);
+	    conf.text[GSMTP_HOST_NAME], with, s->tls ? "S" : "", (unsigned long)t,
+	    (unsigned long)journal.pid, ++count);
 	/* For one recipient alone: a list would show the Bcc'd ones to each other. */
 	if (s->tx.rcpts == 1)
 		n += snprintf(text + n, sizeof(text) - (size_t)n, "\r\n\tfor <%s>", s->tx.rcpt.ptr);
@@ -1304,7 +1305,8 @@ cmd_ehlo(struct session *s, char *arg)
 	n = snprintf(text, sizeof(text), "250-%.200s Hello %.200s [%s]\r\n250-SIZE %llu\r\n%s"
 	    "250-8BITMIME\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250-SMTPUTF8\r\n"
 	    "250-CHUNKING\r\n250-BINARYMIME\r\n250 HELP\r\n", conf.text[GSMTP_HOST_NAME], s->helo,
-	    s->peer, (unsigned long long)size_limit(), *conf.text[GSMTP_TLS_CERT] && !s->tls ? "250-STARTTLS\r\n" : "");
+	    s->peer, (unsigned long long)size_limit(),
+	    *conf.text[GSMTP_TLS_CERT] && !s->tls ? "250-STARTTLS\r\n" : "");
 	out(s, text, (size_t)n);
 }
 

@@ -554,7 +554,7 @@ test_batch(void)
 		sprintf(rcpt, "batch-%d@example.com", i);
 		simple(i, rcpt);
 	}
-	ok(answered == 0, "a statement is at the server");
+	ok(answered <= 1, "a statement is at the server, or was");
 	loop(101, 5000);
 	for (i = 0; i <= 100; i++)
 		all &= mails[i].status == DB_STORED;
