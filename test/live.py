@@ -382,8 +382,9 @@ class Server:
         self.config.update(config)
         self.file = os.path.join(DIR, "smtpd-%d.conf" % self.port)
         self.log_file = os.path.join(DIR, "smtpd-%d.log" % self.port)
-        if os.path.exists(self.log_file):
-            os.unlink(self.log_file)
+        for kind in "log", "err", "out":        # of one that had this port before
+            if os.path.exists(self.log_file[:-3] + kind):
+                os.unlink(self.log_file[:-3] + kind)
         self.write()
         self.launch()
         if not wait(lambda: listening(self.port) or self.process.poll() is not None):
