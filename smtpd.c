@@ -284,7 +284,7 @@ static struct {
  * The master alone writes the log; workers send it their lines by a pipe that they share.
  * So they are whole and in the order of their times, which the master gives them. Nobody
  * ever waits: a line that finds no room is dropped and counted, and the count is told when
- * lines go again.
+ * lines go again. No line is longer than what a pipe takes whole.
  */
 static struct {
 	int fd;				/* the file, -1: standard error; a worker's: the pipe */
@@ -2484,7 +2484,8 @@ host_parse(struct mime_span item, char *text, size_t cap, const char **host, con
 
 /* What each kind is, for whom it is told that a value is not. */
 static const char *const forms[] = {
-	[DOMAINS] = "a domain: write example.org, *.example.org for its subdomains, * for all, with a comma between two",
+	[DOMAINS] = "a domain: write example.org, *.example.org for its subdomains, * for all, "
+	    "with a comma between two",
 	[LISTENERS] = "an address: write *, 192.0.2.1, 192.0.2.1:2525, [2001:db8::1]:2525",
 	[NETWORKS] = "a network: write 192.0.2.1, 192.0.2.0/24, 2001:db8::/32",
 	[SERVERS] = "a server: write db.example.org, 192.0.2.1:3306, [2001:db8::1]:3306, /a/socket",
@@ -2971,12 +2972,13 @@ log_collect(void)
 	for (i = 0; i < 16 && (n = read(master.log[0], part + len, sizeof(part) - len)) > 0; i++) {
 		len += (size_t)n;
 		for (p = part; (lf = memchr(p, '\n', len)) != NULL; p = lf + 1) {
-			log_add(p, (size_t)(lf - p) + 1);
+			if (lf - p < LOG_LINE)	/* else it is no line of ours */
+				log_add(p, (size_t)(lf - p) + 1);
 			len -= (size_t)(lf - p) + 1;
 		}
 		memmove(part, p, len);
-		if (len >= 2 * LOG_LINE)
-			len = 0;	/* that is no line of ours */
+		if (len >= LOG_LINE)
+			len = 0;
 	}
 }
 

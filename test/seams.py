@@ -1822,6 +1822,29 @@ def t16_a_worker_that_writes_without_end(db):
             os.unlink(name)                             # hundreds of megabytes
 
 
+@test
+def t16_a_worker_whose_lines_are_too_long(db):
+    """None of ours is longer than a pipe takes whole; the master lets such a line fall."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    server = Server(db)
+    pid = settled(server)[0]
+    process = libc.syscall(434, pid, 0)                 # pidfd_open()
+    pipes = [int(fd) for fd in os.listdir("/proc/%d/fd" % pid) if int(fd) > 2
+             and os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("pipe:")]
+    to_master = libc.syscall(438, process, pipes[0], 0)                             # pidfd_getfd()
+    os.close(process)
+    for size in 2047, 2048, 4095, 4096, 5000, 20000, 32767, 32768, 40000:
+        os.write(to_master, b"y" * size + b"\n")
+        time.sleep(0.05)
+    os.write(to_master, b"a line of ours\n")
+    os.close(to_master)
+    ok("a line behind them is logged", server.logged("a line of ours"))
+    ok("they are not", "y" * 4096 not in server.log())
+    same("the master lives", server.process.poll(), None)
+    same("mail is stored", deliver_once(server), 250)
+    same("and smtpd ends", stop(server.process), 0)
+
+
 def main():
     global tls_binary, CERT, KEY, CERT2, KEY2
     whole = Database()
