@@ -2484,8 +2484,8 @@ host_parse(struct mime_span item, char *text, size_t cap, const char **host, con
 
 /* What each kind is, for whom it is told that a value is not. */
 static const char *const forms[] = {
-	[DOMAINS] = "a domain: write example.org, *.example.org for its subdomains, * for all, "
-	    "with a comma between two",
+	[DOMAINS] = ("a domain: write example.org, *.example.org for its subdomains, * for all, "
+	    "with a comma between two"),
 	[LISTENERS] = "an address: write *, 192.0.2.1, 192.0.2.1:2525, [2001:db8::1]:2525",
 	[NETWORKS] = "a network: write 192.0.2.1, 192.0.2.0/24, 2001:db8::/32",
 	[SERVERS] = "a server: write db.example.org, 192.0.2.1:3306, [2001:db8::1]:3306, /a/socket",
