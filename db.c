@@ -1174,6 +1174,8 @@ statement_done(struct conn *c)
 		db->took += (db->now - c->since - db->took) / 8;
 		db->shared += ((long long)(c->sent - 1) * 1000 - db->shared) / 8;
 		db->failures = 0;
+		db->failing_since = 0;
+		db->hopeless = 0;
 		if (db->trouble)
 			news(db, c->host, 0, "storing again", "");
 		db->trouble = 0;

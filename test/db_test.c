@@ -1298,6 +1298,36 @@ test_several(void)
 	conf.connections = 8;
 }
 
+/* A connection hangs while no other can be made. Once it answers, mails are taken again. */
+static void
+test_recovered(void)
+{
+	conf.user = "smtpd";
+	conf.pass = "se'cret";
+	start(30);
+	simple(0, "first@example.com");
+	loop(1, 3000);
+	sql("ALTER USER smtpd@localhost IDENTIFIED BY 'other'");
+	sql("LOCK TABLES new_mail WRITE");
+	simple(1, "hangs@example.com");
+	loop(2, 100);
+	simple(2, "behind@example.com");
+	loop(3, 12000);
+	ok(mails[1].status == DB_PENDING && mails[2].status == DB_LOST,
+	    "a statement hangs, and nobody else is let in: the next mail is lost");
+	sql("UNLOCK TABLES");
+	loop(3, 3000);
+	ok(mails[1].status == DB_STORED, "the statement has its answer");
+	answered = 0;
+	ok(simple(3, "after@example.com"), "its connection is of use: a mail is taken");
+	loop(1, 3000);
+	ok(mails[3].status == DB_STORED, "and stored");
+	stop();
+	sql("ALTER USER smtpd@localhost IDENTIFIED BY 'se''cret'");
+	conf.user = "dbtest";
+	conf.pass = "";
+}
+
 /* Errors of no known class: the mail is found, deferred, and stops no other. */
 static void
 test_unknown(void)
@@ -1434,6 +1464,7 @@ static const struct {
 	{ "unknown", test_unknown },
 	{ "idle", test_idle },
 	{ "several", test_several },
+	{ "recovered", test_recovered },
 	{ "raised", test_raised },
 	{ "many_rows", test_many_rows },
 	{ "kill", test_kill },
