@@ -105,8 +105,13 @@ enum part { P_NONE, P_BEGIN, P_MAIL, P_BODY, P_ROWS, P_CLEAR, P_COMMIT };
 enum call { NONE, CONNECT, QUERY, RESULT, PREPARE, EXECUTE };
 
 /* What is ready, or waited for. */
+#ifdef MARIADB_PACKAGE_VERSION_ID
+#define DB_READ MYSQL_WAIT_READ
+#define DB_WRITE MYSQL_WAIT_WRITE
+#else
 #define DB_READ 1
 #define DB_WRITE 2
+#endif
 
 struct host {
 	char text[80];		/* as the log calls it */
@@ -130,7 +135,7 @@ struct conn {
 	MYSQL *my;
 	unsigned long id;	/* the session's: another one has other variables */
 	enum call call;
-	int begun, waits, failed;	/* begun: waits is what for, MYSQL_WAIT_* */
+	int waits, failed;	/* waits: for DB_READ, DB_WRITE or both; 0: the call has not begun */
 	const char *sql;
 	size_t sql_len;
 	MYSQL_RES *result;
@@ -168,7 +173,6 @@ struct db {
 	unsigned failures;	/* connections that failed since a mail was stored */
 	long long failing_since;	/* no connection is of use, 0: one was when last tried */
 	long long open_at;	/* not before then is the next one tried */
-	int hopeless;		/* all hosts are */
 	int trouble;		/* with storing, told of, so that its end is told too */
 	const struct host *was;	/* connected to, as last told */
 
@@ -241,16 +245,24 @@ clock_us(void)
 	return (long long)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+/* What an error means by its number, else by its SQLSTATE. */
 static const struct known *
-look_up(unsigned error)
+judge(unsigned error, const char *state, const char *text)
 {
-	static const struct known none = { 0, SEARCH, "" };
-	size_t i;
+	static const struct known unknown = { 0, SEARCH, "" }, refused = { 0, REFUSE, "" },
+	    narrow = { 0, SEARCH, SCHEMA };
+	size_t i, len = strlen(text);
 
+	if (strncmp(state, "45", 2) == 0)
+		return &refused;	/* a trigger's SIGNAL */
+	if (error == 1062 && len > 8 && strcmp(text + len - 8, "PRIMARY'") == 0)
+		error = 1467;
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (known[i].error == error)
 			return &known[i];
-	return &none;
+	if (error == 1366 || strncmp(state, "22", 2) == 0)
+		return &narrow;		/* all text was made to fit: the table is at fault, no 554 */
+	return strncmp(state, "23", 2) == 0 ? &refused : &unknown;
 }
 
 static char *
@@ -388,6 +400,17 @@ wire_size(const struct db_columns *c)
 	return size;
 }
 
+/* A network heals by itself; a wrong password at every host does not while mails wait. */
+static int
+hopeless(const struct db *db)
+{
+	size_t i;
+
+	for (i = 0; i < db->nhosts && db->host[i].hopeless; i++)
+		;
+	return i == db->nhosts && db->failing_since;
+}
+
 enum db_status
 db_add(struct db *db, struct db_mail *m)
 {
@@ -396,7 +419,7 @@ db_add(struct db *db, struct db_mail *m)
 	size_t i;
 
 	db->now = clock_us();
-	if (c->rows == 0 || db->hopeless || (db->failing_since &&
+	if (c->rows == 0 || hopeless(db) || (db->failing_since &&
 	    db->now - db->failing_since > db->conf.timeout * 1000 * MS))
 		return DB_LOST;
 	if (db_too_big(db, c->mail.len + c->spare))
@@ -671,7 +694,7 @@ call(struct conn *c, enum call what)
 		c->result = NULL;
 	}
 	c->call = what;
-	c->begun = c->failed = 0;
+	c->waits = c->failed = 0;
 	if (what != PREPARE && what != EXECUTE)
 		c->used = NULL;
 }
@@ -692,20 +715,17 @@ error_of(const struct conn *c)
 }
 
 #ifdef MARIADB_PACKAGE_VERSION_ID
-/* Goes on with the call; ready: DB_*, or -1 to end it. 1: it is over, see failed; 0: it waits. */
+/* Goes on with the call; ready: MYSQL_WAIT_*. 1: it is over, see failed; 0: it waits. */
 static int
 step(struct conn *c, int ready)
 {
 	const struct db_config *conf = &c->db->conf;
 	const struct host *h = c->host;
 	MYSQL *my = c->my, *connected = NULL;
-	int first = !c->begun, error = 0;
+	int first = c->waits == 0, error = 0;
 
-	if (ready == 0 && c->begun)
+	if (ready == 0 && !first)
 		return 0;
-	ready = ready == -1 ? MYSQL_WAIT_TIMEOUT : (ready & DB_READ ? MYSQL_WAIT_READ : 0) |
-	    (ready & DB_WRITE ? MYSQL_WAIT_WRITE : 0);
-	c->begun = 1;
 	switch (c->call) {
 	case CONNECT:
 		c->waits = first ? mysql_real_connect_start(&connected, my, h->name,
@@ -741,13 +761,6 @@ step(struct conn *c, int ready)
 	return 1;
 }
 
-static int
-wants(const struct conn *c)
-{
-	return (c->waits & MYSQL_WAIT_READ ? DB_READ : 0) |
-	    (c->waits & MYSQL_WAIT_WRITE ? DB_WRITE : 0);
-}
-
 #define POLL_MS -1
 #define PLAIN 0
 
@@ -768,7 +781,6 @@ step(struct conn *c, int ready)
 	struct pollfd p;
 
 	(void)ready;
-	c->begun = 1;
 	switch (c->call) {
 	case CONNECT:
 		/* Where it does not wait it often loses what a server said that refuses and hangs up. */
@@ -796,13 +808,8 @@ step(struct conn *c, int ready)
 	}
 	c->failed = status == NET_ASYNC_ERROR || (c->call == RESULT && c->result == NULL);
 	c->call = NONE;
+	c->waits = 0;
 	return 1;
-}
-
-static int
-wants(const struct conn *c)
-{
-	return c->waits;
 }
 
 #define POLL_MS 20
@@ -818,11 +825,11 @@ hang_up(struct conn *c)
 	c->state = CLOSED;
 	if (c->my == NULL)
 		return;
-	if (c->call != NONE && c->begun && (fd = descriptor(c)) != -1)
+	if (c->waits && (fd = descriptor(c)) != -1)
 		shutdown(fd, SHUT_RDWR);	/* so that closing has nothing to wait for */
 #ifdef MARIADB_PACKAGE_VERSION_ID
 	/* A call that is dropped half-way keeps what it holds, so it has to end. */
-	while (c->call != NONE && c->begun && !step(c, -1))
+	while (c->waits && !step(c, MYSQL_WAIT_TIMEOUT))
 		;
 #endif
 	mysql_close(c->my);
@@ -833,7 +840,7 @@ hang_up(struct conn *c)
 	memset(c->stmt, 0, sizeof(c->stmt));
 	c->used = NULL;
 	c->call = NONE;
-	c->failed = 0;
+	c->waits = c->failed = 0;
 	if (c->result)
 		mysql_free_result(c->result);
 	c->result = NULL;
@@ -887,21 +894,15 @@ connect_failed(struct conn *c)
 {
 	struct db *db = c->db;
 	unsigned error = c->my == NULL ? 2008 : c->failed ? error_of(c) : 2013;
-	const struct known *k = look_up(error);
-	size_t i;
+	const char *hint = judge(error, "", "")->hint;
 
 	if (news(db, c->host, error, c->my == NULL ? "out of memory" : c->failed ? mysql_error(c->my) :
-	    "no answer", k->hint))
+	    "no answer", hint))
 		db->was = NULL;
-	/* A network heals by itself; a wrong password at every host does not while these mails wait. */
-	c->host->hopeless = *k->hint != '\0';
+	c->host->hopeless = *hint != '\0';
 	lose(c, DB_PENDING);
-	for (i = 0; i < db->nhosts && db->host[i].hopeless; i++)
-		;
-	if (i == db->nhosts && !others_work(c)) {
-		db->hopeless = 1;
+	if (hopeless(db))
 		settle(db, &db->waiting, SIZE_MAX, DB_LOST);
-	}
 }
 
 static void
@@ -961,7 +962,7 @@ connected(struct conn *c)
 	db->packet = c->packet;
 	db->packet_at = c->up_at = db->now;
 	db->failing_since = 0;
-	db->hopeless = c->host->hopeless = 0;
+	c->host->hopeless = 0;
 	if (db->was != c->host) {
 		news(db, c->host, 0, "connected", mysql_get_server_info(c->my));
 		db->was = c->host;
@@ -970,7 +971,6 @@ connected(struct conn *c)
 
 /* ---- sending ---- */
 
-#if PLAIN == 0
 /* The rows of the mails sent as parameters, of a statement that may have to be prepared first. */
 static int
 send_prepared(struct conn *c)
@@ -1012,14 +1012,6 @@ send_prepared(struct conn *c)
 	c->used = *stmt;
 	return 0;
 }
-#else
-static int
-send_prepared(struct conn *c)
-{
-	(void)c;
-	return -1;
-}
-#endif
 
 /* Nothing is on its way: the connection is free. */
 static void
@@ -1094,24 +1086,6 @@ take(struct conn *c)
 
 /* ---- answers ---- */
 
-/* What an error means, and what an operator may do. */
-static const struct known *
-judge(unsigned error, const char *state, const char *text, enum verdict *verdict)
-{
-	const struct known *k = look_up(error);
-	size_t len = strlen(text);
-
-	*verdict = k->verdict;
-	if (error == 1062 && len > 8 && strcmp(text + len - 8, "PRIMARY'") == 0) {
-		k = look_up(1467);
-		*verdict = k->verdict;
-	} else if (k->error == 0 && (error == 1366 || strncmp(state, "22", 2) == 0))
-		k = look_up(1054);	/* all text was made to fit: the table is at fault, so no 554 */
-	else if (strncmp(state, "45", 2) == 0 || (k->error == 0 && strncmp(state, "23", 2) == 0))
-		*verdict = REFUSE;
-	return k;
-}
-
 static void
 statement_failed(struct conn *c)
 {
@@ -1119,27 +1093,25 @@ statement_failed(struct conn *c)
 	unsigned error = error_of(c);
 	const char *text = c->used ? mysql_stmt_error(c->used) : mysql_error(c->my);
 	const char *state = c->used ? mysql_stmt_sqlstate(c->used) : mysql_sqlstate(c->my);
-	enum verdict verdict;
-	const struct known *k = judge(error, state, text, &verdict);
+	const struct known *k = judge(error, state, text);
+	/* A statement without rows: none is to blame. */
+	enum verdict verdict = c->state == LARGE && c->rows == 0 ? ELSEWHERE : k->verdict;
 	int gone = error >= 2000 && error < 3000;
-	enum db_status status = verdict == REFUSE ? DB_REFUSED : DB_LOST;
 
-	if (c->state == LARGE && c->rows == 0)
-		verdict = ELSEWHERE;	/* no row is to blame */
 	if (!gone && verdict >= SEARCH && c->sent > 1) {
 		c->most = (c->sent + 1) / 2;
 		give_back(c);
 		take(c);
 		return;
 	}
-	if (news(db, c->host, error, text, verdict == REFUSE ? "" : k->hint) && verdict != REFUSE)
+	if (news(db, c->host, error, text, k->hint) && verdict != REFUSE)
 		db->trouble = 1;
 	if (verdict == ELSEWHERE || (gone && c->state != STORING))
 		lose(c, DB_PENDING);
 	else if (gone)
 		lose(c, DB_LOST);
 	else {
-		settle(db, &c->mails, c->sent, status);
+		settle(db, &c->mails, c->sent, verdict == REFUSE ? DB_REFUSED : DB_LOST);
 		if (c->part)
 			hang_up(c);	/* and so ends the transaction */
 		else
@@ -1175,7 +1147,6 @@ statement_done(struct conn *c)
 		db->shared += ((long long)(c->sent - 1) * 1000 - db->shared) / 8;
 		db->failures = 0;
 		db->failing_since = 0;
-		db->hopeless = 0;
 		if (db->trouble)
 			news(db, c->host, 0, "storing again", "");
 		db->trouble = 0;
@@ -1245,7 +1216,7 @@ waits_on(const struct conn *c, int *fd)
 	if ((*fd = descriptor(c)) == -1)
 		return 0;
 	/* Idle: the server may hang up. */
-	return c->state == IDLE ? DB_READ : c->call != NONE && c->begun ? wants(c) : 0;
+	return c->state == IDLE ? DB_READ : c->waits;
 }
 
 void
@@ -1268,18 +1239,17 @@ db_watch(const struct db *db, fd_set *r, fd_set *w, int *max)
 /* What all connections do now. */
 struct view {
 	struct conn *idle, *closed, *oldest;	/* one each, or NULL; oldest: statement */
-	int opening;
-	int wanted;		/* a connection is: for mails, or to see that the server is back */
-	long long turn;		/* from when on mails may go by another connection than those at work */
+	long long turn;		/* from when on one of them is used */
 };
 
 static struct view
 look(const struct db *db)
 {
-	struct view v = { NULL, NULL, NULL, 0, 0, 0 };
+	struct view v = { NULL, NULL, NULL, LLONG_MAX };
 	const struct db_mail *m;
 	long long youngest = 0, n = 0;
 	size_t i, busy = 0;
+	int opening = 0;
 
 	for (i = db->nconns; i-- > 0; ) {
 		struct conn *c = &db->conn[i];
@@ -1287,7 +1257,7 @@ look(const struct db *db)
 		if (c->state == CLOSED)
 			v.closed = c;
 		else if (c->state < IDLE)
-			v.opening = 1;
+			opening = 1;
 		else if (c->state == IDLE)
 			v.idle = c;
 		else {
@@ -1298,8 +1268,12 @@ look(const struct db *db)
 				v.oldest = c;
 		}
 	}
-	v.wanted = db->waiting.first || (busy == 0 && v.idle == NULL &&
-	    (db->packet == 0 || db->failing_since));
+	/* Mails want a connection, and so does who must see that the server is back. */
+	if (db->waiting.first == NULL && (busy > 0 || v.idle || (db->packet && !db->failing_since)))
+		return v;
+	if (opening && v.idle == NULL)
+		return v;
+	v.turn = 0;
 	/* As many as usual wait: no more come before these have their answers. */
 	for (m = db->waiting.first; m != NULL && n <= db->shared; m = m->next)
 		n += 1000;
@@ -1320,7 +1294,7 @@ dispatch(struct db *db)
 {
 	struct view v = look(db);
 
-	if (!v.wanted || db->now < v.turn || (v.opening && v.idle == NULL))
+	if (db->now < v.turn)
 		return 0;
 	if (v.idle)
 		take(v.idle);
@@ -1345,7 +1319,7 @@ db_timeout(const struct db *db)
 
 		if (c->state == CLOSED)
 			continue;
-		if (c->call != NONE && !c->begun)
+		if (c->call != NONE && c->waits == 0)
 			return 0;
 		if (c->until < at)
 			at = c->until;
@@ -1354,7 +1328,7 @@ db_timeout(const struct db *db)
 	}
 	if (db->waiting.first && db->waiting.first->deadline < at)
 		at = db->waiting.first->deadline;
-	if (v.wanted && (v.idle || !v.opening) && v.turn < at)
+	if (v.turn < at)
 		at = v.turn;
 	if (at == LLONG_MAX)
 		return -1;
@@ -1539,29 +1513,37 @@ db_free(struct db *db)
 
 /* ---- the check at start: here it is right to wait ---- */
 
-/* A statement's answer, into c->result where it has one: 0, or the error. */
-static unsigned
-ask(struct conn *c, const char *sql, int rows)
+/* Waits until the call under way is over: 1, or 0 after CONNECT_TIME. */
+static int
+await(struct conn *c)
 {
 	long long until = clock_us() + CONNECT_TIME;
 	struct pollfd p;
 	int ready;
 
-	query(c, sql, strlen(sql));
-	for (;;) {
-		for (ready = 0; !step(c, ready); ready = poll(&p, 1, 20) == 1 ? wants(c) : 0) {
-			if (clock_us() > until)
-				return 2013;
-			p.fd = descriptor(c);
-			p.events = (short)((wants(c) & DB_READ ? POLLIN : 0) |
-			    (wants(c) & DB_WRITE ? POLLOUT : 0));
-		}
-		if (c->failed)
-			return mysql_errno(c->my);
-		if (!rows || c->result)
+	for (ready = 0; !step(c, ready); ready = poll(&p, 1, 20) == 1 ? c->waits : 0) {
+		if (clock_us() > until)
 			return 0;
-		call(c, RESULT);
+		p.fd = descriptor(c);
+		p.events = (short)((c->waits & DB_READ ? POLLIN : 0) |
+		    (c->waits & DB_WRITE ? POLLOUT : 0));
 	}
+	return 1;
+}
+
+/* A statement's answer, into c->result where it has one: 0, or the error. */
+static unsigned
+ask(struct conn *c, const char *sql, int rows)
+{
+	query(c, sql, strlen(sql));
+	if (!await(c))
+		return 2013;
+	if (!c->failed && rows) {
+		call(c, RESULT);
+		if (!await(c))
+			return 2013;
+	}
+	return c->failed ? mysql_errno(c->my) : 0;
 }
 
 /* What a column must be to keep what is written to it; any other must do without a value. */
@@ -1609,11 +1591,11 @@ check(struct conn *c, char *why, size_t cap)
 	    " WHERE 1=0";
 	struct db *db = c->db;
 	char table[2 * NAME_CHARS + 3], where[256], sql[1024], *d;
+	const char *hint;
 	MYSQL_ROW row;
 	unsigned error;
 	int status;
 	size_t n = strlen(db->conf.table), len = db->insert_len - strlen(VALUES);
-	const struct known *k;
 
 	if (n > NAME_CHARS) {
 		snprintf(why, cap, "GM_MAIL_TABLE: a name has %d characters at most", NAME_CHARS);
@@ -1651,11 +1633,11 @@ check(struct conn *c, char *why, size_t cap)
 	    mysql_get_server_info(c->my), table, db_max_mail(db));
 	return 0;
 failed:
-	k = look_up(error);
-	status = *k->hint && error < 2000 ? -1 : 1;
+	hint = judge(error, "", "")->hint;
+	status = *hint && error < 2000 ? -1 : 1;
 	d = status == -1 ? put(why, EVENT) : why;
 	say(db, d, cap - (size_t)(d - why), c->host, error, c->failed ? mysql_error(c->my) : "no answer",
-	    k->hint);
+	    hint);
 	return status;
 }
 
@@ -1663,33 +1645,26 @@ int
 db_check(const struct db_config *conf, char *why, size_t cap)
 {
 	struct db *db = db_new(conf);
-	struct timeval tv;
-	fd_set r, w;
-	int status, max;
-	long ms;
+	struct conn *c;
+	size_t i;
+	int status;
 
 	if (db == NULL) {
 		snprintf(why, cap, "no memory");
 		return 1;
 	}
 	db->may_wait = 1;
-	for (db_run(db, NULL, NULL); db->packet == 0 && db->failures < db->nhosts; db_run(db, &r, &w)) {
-		FD_ZERO(&r);
-		FD_ZERO(&w);
-		max = -1;
-		db_watch(db, &r, &w, &max);
-		ms = db_timeout(db);
-		tv.tv_sec = ms / 1000;
-		tv.tv_usec = ms % 1000 * 1000;
-		if (select(max + 1, &r, &w, NULL, &tv) < 1) {
-			FD_ZERO(&r);
-			FD_ZERO(&w);
-		}
-	}
-	if (db->packet)
-		status = check(&db->conn[0], why, cap);
+	db->now = clock_us();
+	for (c = db->conn, i = 0; i < db->nhosts && c->state == CLOSED; i++)
+		for (conn_open(c); c->state > CLOSED && c->state < IDLE; )
+			if (await(c))
+				finished(c);
+			else
+				late(c);
+	if (c->state == IDLE)
+		status = check(c, why, cap);
 	else {
-		status = db->hopeless ? -1 : 1;
+		status = hopeless(db) ? -1 : 1;
 		snprintf(why, cap, "%s", db->news + (status == 1 ? strlen(EVENT) : 0));
 	}
 	db_free(db);
