@@ -68,7 +68,7 @@
 
 /* Times are in microseconds. */
 #define MS 1000LL
-#define SHARE_TIME (3 * MS)		/* a statement younger than this collects for the next one, */
+#define SHARE_TIME (3 * MS)		/* a younger statement collects for the next one, */
 #define SHARE_PART 2			/* or than this part of what statements took lately */
 #define PAUSE_PARTS 2			/* where they take less than that: so much longer at most */
 #define HUNG_TIME (10000 * MS)		/* a statement older than this hangs */
@@ -135,14 +135,15 @@ struct conn {
 	MYSQL *my;
 	unsigned long id;	/* the session's: another one has other variables */
 	enum call call;
-	int waits, failed;	/* waits: for DB_READ, DB_WRITE or both; 0: the call has not begun */
+	int waits;		/* for DB_READ, DB_WRITE or both; 0: the call has not begun */
+	int failed;
 	const char *sql;
 	size_t sql_len;
 	MYSQL_RES *result;
 
 	struct queue mails;	/* in its statement, */
 	size_t sent, rows, size;	/* so many; its rows, their octets */
-	size_t most;		/* mails of the next one: fewer while one to blame is searched for */
+	size_t most;		/* mails of the next: fewer while one to blame is searched for */
 	enum part part;		/* of a large mail: what is sent next, */
 	size_t from;		/* from which octet or row on */
 	char *text;		/* the statement, where it is text */
@@ -168,8 +169,8 @@ struct db {
 	size_t nconns;
 
 	/* Of the servers: */
-	size_t packet;		/* max_allowed_packet of who was asked last, 0: nobody yet; and when */
-	long long packet_at;
+	size_t packet;		/* max_allowed_packet of who was asked last, 0: nobody yet, */
+	long long packet_at;	/* and when */
 	unsigned failures;	/* connections that failed since a mail was stored */
 	long long failing_since;	/* no connection is of use, 0: one was when last tried */
 	long long open_at;	/* not before then is the next one tried */
@@ -209,7 +210,7 @@ static const struct known {
 	{ 1049, DEFER, "CREATE DATABASE %d, or check MYSQL_DB" },
 	{ 1046, DEFER, "check MYSQL_DB" },
 	/* Oracle's library, connecting without blocking, for 1044, 1045, 1049 and their like. */
-	{ 2000, DEFER, "check MYSQL_USER, MYSQL_PASS, MYSQL_DB, the GRANT, the limits of the server" },
+	{ 2000, DEFER, "check MYSQL_USER, MYSQL_PASS, MYSQL_DB, the GRANT, the server's limits" },
 	{ 2059, DEFER, "the client library lacks what the account's authentication plugin needs" },
 	{ 1146, DEFER, SCHEMA ", or check GM_MAIL_TABLE" },
 	{ 1142, DEFER, GRANT }, { 1143, DEFER, GRANT },
@@ -261,7 +262,7 @@ judge(unsigned error, const char *state, const char *text)
 		if (known[i].error == error)
 			return &known[i];
 	if (error == 1366 || strncmp(state, "22", 2) == 0)
-		return &narrow;		/* all text was made to fit: the table is at fault, no 554 */
+		return &narrow;		/* all text was made to fit: the table is at fault */
 	return strncmp(state, "23", 2) == 0 ? &refused : &unknown;
 }
 
@@ -278,7 +279,8 @@ put(char *d, const char *s)
 static void
 account(const char *text, char *to, size_t cap)
 {
-	static const char bare[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.'@";
+	static const char bare[] = "abcdefghijklmnopqrstuvwxyz" "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	    "0123456789_.'@";
 	const char *p = strstr(text, "user '");
 	size_t n = p ? strcspn(p += 5, " ") : 0, i = 0;
 	int plain = n > 0 && strspn(p, bare) >= n;
@@ -296,22 +298,21 @@ static void
 say(const struct db *db, char *line, size_t cap, const struct host *h, unsigned error,
     const char *text, const char *hint)
 {
-	char who[256];
+	char who[256], part[2] = "";
 	size_t n;
 
 	account(text, who, sizeof(who));
 	n = (size_t)snprintf(line, cap, error ? "%s: %u %s" : "%s: %.0u%s", h->text, error, text);
 	if (*hint && n < cap)
 		n += (size_t)snprintf(line + n, cap - n, ": ");
-	for (; *hint && n + 1 < cap; hint++)
-		if (*hint == '%' && hint[1]) {
+	for (; *hint && n + 1 < cap; hint++) {
+		part[0] = *hint;
+		if (*hint == '%')
 			hint++;
-			n += (size_t)snprintf(line + n, cap - n, "%s", *hint == 't' ? db->conf.table :
-			    *hint == 'a' ? who : *db->conf.name ? db->conf.name : "MYSQL_DB");
-		} else {
-			line[n++] = *hint;
-			line[n] = '\0';
-		}
+		n += (size_t)snprintf(line + n, cap - n, "%s", *part != '%' ? part :
+		    *hint == 't' ? db->conf.table : *hint == 'a' ? who :
+		    db->conf.name ? db->conf.name : "MYSQL_DB");
+	}
 	for (; *line; line++)
 		if (*line < ' ' || *line > '~')
 			*line = '?';
@@ -638,7 +639,8 @@ text_large_rows(struct conn *c)
 		d = put_text(d, n ? ",'" : " h,'", &r->recipient);
 		d = put(d, n ? "" : " r");
 	}
-	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", col->mail.len, col->body.len);
+	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", col->mail.len,
+	    col->body.len);
 	if ((c->from += c->rows) == col->rows)
 		next_part(c);
 	return (size_t)(d - c->text);
@@ -728,9 +730,8 @@ step(struct conn *c, int ready)
 		return 0;
 	switch (c->call) {
 	case CONNECT:
-		c->waits = first ? mysql_real_connect_start(&connected, my, h->name,
-		    *conf->user ? conf->user : NULL, *conf->pass ? conf->pass : NULL,
-		    *conf->name ? conf->name : NULL, h->port, h->socket, 0) :
+		c->waits = first ? mysql_real_connect_start(&connected, my, h->name, conf->user,
+		    conf->pass, conf->name, h->port, h->socket, 0) :
 		    mysql_real_connect_cont(&connected, my, ready);
 		error = connected == NULL;
 		break;
@@ -774,22 +775,20 @@ step(struct conn *c, int ready)
 {
 	const struct db_config *conf = &c->db->conf;
 	const struct host *h = c->host;
-	const char *user = *conf->user ? conf->user : NULL;
-	const char *pass = *conf->pass ? conf->pass : NULL;
-	const char *name = *conf->name ? conf->name : NULL;
 	enum net_async_status status = NET_ASYNC_COMPLETE;
 	struct pollfd p;
 
 	(void)ready;
 	switch (c->call) {
 	case CONNECT:
-		/* Where it does not wait it often loses what a server said that refuses and hangs up. */
+		/* Without waiting it often loses what a server said that refuses and hangs up. */
 		if (c->db->may_wait)
-			status = mysql_real_connect(c->my, h->name, user, pass, name, h->port, h->socket,
-			    0) ? NET_ASYNC_COMPLETE : NET_ASYNC_ERROR;
+			status = mysql_real_connect(c->my, h->name, conf->user, conf->pass,
+			    conf->name, h->port, h->socket, 0) ? NET_ASYNC_COMPLETE :
+			    NET_ASYNC_ERROR;
 		else
-			status = mysql_real_connect_nonblocking(c->my, h->name, user, pass, name, h->port,
-			    h->socket, 0);
+			status = mysql_real_connect_nonblocking(c->my, h->name, conf->user,
+			    conf->pass, conf->name, h->port, h->socket, 0);
 		break;
 	case QUERY:
 		status = mysql_real_query_nonblocking(c->my, c->sql, c->sql_len);
@@ -894,10 +893,10 @@ connect_failed(struct conn *c)
 {
 	struct db *db = c->db;
 	unsigned error = c->my == NULL ? 2008 : c->failed ? error_of(c) : 2013;
-	const char *hint = judge(error, "", "")->hint;
+	const char *hint = judge(error, "", "")->hint, *text = c->my == NULL ? "out of memory" :
+	    c->failed ? mysql_error(c->my) : "no answer";
 
-	if (news(db, c->host, error, c->my == NULL ? "out of memory" : c->failed ? mysql_error(c->my) :
-	    "no answer", hint))
+	if (news(db, c->host, error, text, hint))
 		db->was = NULL;
 	c->host->hopeless = *hint != '\0';
 	lose(c, DB_PENDING);
@@ -1035,15 +1034,18 @@ send_next(struct conn *c)
 	size_t len;
 
 	c->state = c->part ? LARGE : STORING;
-	len = c->part ? text_large(c) : !c->plain && send_prepared(c) == 0 ? SIZE_MAX : text_rows(c);
+	if (c->part)
+		len = text_large(c);
+	else
+		len = !c->plain && send_prepared(c) == 0 ? SIZE_MAX : text_rows(c);
 	c->since = db->now;
 	c->until = c->since + (db->conf.timeout * 1000 * MS < HUNG_TIME ?
 	    db->conf.timeout * 1000 * MS : HUNG_TIME);
 	if ((c->until < m->deadline) == (c->state == STORING))
 		c->until = m->deadline;
 	if (len == 0 || (len >= c->packet && len != SIZE_MAX)) {
-		news(db, c->host, len ? 1153 : 2008, len ? "max_allowed_packet is smaller than a row "
-		    "without its mail" : "no memory for a statement", "");
+		news(db, c->host, len ? 1153 : 2008, len ? "max_allowed_packet is smaller than a "
+		    "row without its mail" : "no memory for a statement", "");
 		settle(db, &c->mails, c->sent, len ? DB_TOO_BIG : DB_LOST);
 		give_back(c);
 		hang_up(c);
@@ -1124,6 +1126,7 @@ statement_done(struct conn *c)
 {
 	struct db *db = c->db;
 	int open = (c->my->server_status & SERVER_STATUS_IN_TRANS) != 0;
+	uint64_t rows = c->used ? mysql_stmt_affected_rows(c->used) : mysql_affected_rows(c->my);
 	const char *wrong = NULL;
 
 	/* A library may have reconnected by itself, a proxy have begun a transaction. */
@@ -1132,7 +1135,7 @@ statement_done(struct conn *c)
 	else if (open != (c->state == LARGE))
 		wrong = open ? "a transaction is open, so nothing is committed" :
 		    "a transaction has ended too early";
-	else if ((c->used ? mysql_stmt_affected_rows(c->used) : mysql_affected_rows(c->my)) != c->rows)
+	else if (rows != c->rows)
 		wrong = "stored other rows than were sent";
 	if (wrong) {
 		if (news(db, c->host, 2027, wrong, ""))
@@ -1151,7 +1154,8 @@ statement_done(struct conn *c)
 			news(db, c->host, 0, "storing again", "");
 		db->trouble = 0;
 		c->most = BATCH_ROWS;
-		settle(db, &c->mails, c->sent, DB_STORED);	/* from here on these mails are safe */
+		/* From here on these mails are safe. */
+		settle(db, &c->mails, c->sent, DB_STORED);
 		rest(c);
 	}
 }
@@ -1459,6 +1463,10 @@ db_new(const struct db_config *conf)
 	if (db == NULL)
 		return NULL;
 	db->conf = *conf;
+	/* NULL leaves it to the library's option files. */
+	db->conf.user = *conf->user ? conf->user : NULL;
+	db->conf.pass = *conf->pass ? conf->pass : NULL;
+	db->conf.name = *conf->name ? conf->name : NULL;
 	db->nconns = conf->connections < 1 ? 1 : conf->connections < CONNS ?
 	    (size_t)conf->connections : CONNS;
 	for (p = list, i = 1; *p; p++)
@@ -1550,14 +1558,15 @@ ask(struct conn *c, const char *sql, int rows)
 #define LETTERS(octets) "CHARACTER_SET_NAME='utf8mb4' AND CHARACTER_OCTET_LENGTH>=" octets
 #define BAD_COLUMNS "SELECT COLUMN_NAME FROM information_schema.COLUMNS%s AND NOT IFNULL(" \
 	"CASE LOWER(COLUMN_NAME) WHEN 'mail_id' THEN EXTRA LIKE '%%auto_increment%%'" \
-	" WHEN 'date' THEN DATA_TYPE IN ('datetime','timestamp') WHEN 'from' THEN " LETTERS("1280") \
-	" WHEN 'to' THEN " LETTERS("1280") " WHEN 'subject' THEN " LETTERS("65535") \
+	" WHEN 'date' THEN DATA_TYPE IN ('datetime','timestamp')" \
+	" WHEN 'from' THEN " LETTERS("1280") " WHEN 'to' THEN " LETTERS("1280") \
+	" WHEN 'subject' THEN " LETTERS("65535") \
 	" WHEN 'body' THEN " LETTERS("16777215") " WHEN 'charset' THEN " LETTERS("256") \
 	" WHEN 'mail' THEN CHARACTER_SET_NAME IS NULL AND CHARACTER_OCTET_LENGTH>=%zu" \
 	" WHEN 'spam_score' THEN 1 WHEN 'hash' THEN CHARACTER_SET_NAME IS NOT NULL AND" \
 	" CHARACTER_MAXIMUM_LENGTH>=32 WHEN 'content_type' THEN " LETTERS("512") \
-	" WHEN 'recipient' THEN " LETTERS("1280") " ELSE IS_NULLABLE='YES' OR COLUMN_DEFAULT IS NOT" \
-	" NULL OR LOWER(EXTRA) REGEXP 'auto_increment|generated' END,0)"
+	" WHEN 'recipient' THEN " LETTERS("1280") " ELSE IS_NULLABLE='YES' OR" \
+	" COLUMN_DEFAULT IS NOT NULL OR LOWER(EXTRA) REGEXP 'auto_increment|generated' END,0)"
 
 /* The names of the table's columns that cannot keep every mail, into why; 0, or an error. */
 static unsigned
@@ -1578,8 +1587,8 @@ check_columns(struct conn *c, const char *table, const char *where, char *why, s
 	while ((row = mysql_fetch_row(c->result)) != NULL && len < cap)
 		len += (size_t)snprintf(why + len, cap - len, "%s`%s`", len ? ", " : "", row[0]);
 	if (len > 0 && len < cap)
-		snprintf(why + len, cap - len, " of table %s cannot keep every mail: load schema.sql; "
-		    "a column that is not in it must do without a value", table);
+		snprintf(why + len, cap - len, " of table %s cannot keep every mail: load "
+		    "schema.sql; a column that is not in it must do without a value", table);
 	return 0;
 }
 
@@ -1604,13 +1613,15 @@ check(struct conn *c, char *why, size_t cap)
 	snprintf(table, sizeof(table), "%.*s", (int)db->table_len, db->insert + strlen(INTO));
 	d = put(where, " WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME=_utf8mb4'");
 	*put(escape(d, db->conf.table, n), "'") = '\0';
-	snprintf(sql, sizeof(sql), "SELECT t.TABLE_TYPE,e.TRANSACTIONS FROM information_schema.TABLES t"
-	    " LEFT JOIN information_schema.ENGINES e ON e.ENGINE=t.ENGINE%s", where);
+	snprintf(sql, sizeof(sql), "SELECT t.TABLE_TYPE,e.TRANSACTIONS FROM "
+	    "information_schema.TABLES t LEFT JOIN information_schema.ENGINES e "
+	    "ON e.ENGINE=t.ENGINE%s", where);
 	if ((error = ask(c, sql, 1)) != 0)
 		goto failed;
 	if ((row = mysql_fetch_row(c->result)) != NULL) {
 		if (strstr(row[0], "VIEW"))
-			snprintf(why, cap, "GM_MAIL_TABLE: %s is a view; name the table itself", table);
+			snprintf(why, cap, "GM_MAIL_TABLE: %s is a view; name the table itself",
+			    table);
 		else if (row[1] == NULL || strcmp(row[1], "YES") != 0)
 			snprintf(why, cap, "table %s has no transactions: ALTER TABLE %s"
 			    " ENGINE=InnoDB", table, table);
@@ -1636,8 +1647,8 @@ failed:
 	hint = judge(error, "", "")->hint;
 	status = *hint && error < 2000 ? -1 : 1;
 	d = status == -1 ? put(why, EVENT) : why;
-	say(db, d, cap - (size_t)(d - why), c->host, error, c->failed ? mysql_error(c->my) : "no answer",
-	    hint);
+	say(db, d, cap - (size_t)(d - why), c->host, error,
+	    c->failed ? mysql_error(c->my) : "no answer", hint);
 	return status;
 }
 

@@ -75,7 +75,7 @@ enum db_status db_add(struct db *, struct db_mail *);
 struct db_mail *db_done(struct db *);	/* a mail that has its status, or NULL */
 
 size_t	db_held(const struct db *);	/* octets of its own for statements on their way */
-size_t	db_max_mail(const struct db *);	/* largest mail the server took when last asked, or SIZE_MAX */
+size_t	db_max_mail(const struct db *);	/* largest mail the server took when asked, or SIZE_MAX */
 int	db_too_big(const struct db *, size_t len);	/* for the server as it is now: 552 */
 unsigned long db_statements(const struct db *);	/* INSERTs committed */
 const char *db_news(struct db *);	/* one line for the log since the last call, or NULL */

@@ -47,7 +47,7 @@ void	tls_use(void);
 
 /* The server's side of a session on a non-blocking descriptor; NULL: no memory. */
 struct tls *tls_new(int fd);
-void	tls_end(struct tls *);		/* nothing more is written: close_notify, if that does not wait */
+void	tls_end(struct tls *);		/* nothing more is written: close_notify, unless it waits */
 void	tls_free(struct tls *);		/* tls_end() too; fd stays open */
 
 /*

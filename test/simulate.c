@@ -1011,6 +1011,9 @@ execute(struct conn *c)
 	case V_PREPARE:
 		break;
 	}
+	/* Its answer says what was true when the statement was done. */
+	c->status = (unsigned)((c->in_transaction ? SERVER_STATUS_IN_TRANS : 0) |
+	    (c->autocommit ? SERVER_STATUS_AUTOCOMMIT : 0));
 	if (mode == HANGS)
 		silent = 1;
 	if (mode == DYING && percent(40)) {
@@ -1023,8 +1026,6 @@ execute(struct conn *c)
 	c->answer_at = silent ? NEVER : now + up_to(20 * MS);
 	if (c->hangs_up && c->eof_at == NEVER)
 		c->eof_at = c->answer_at;
-	c->status = (unsigned)((c->in_transaction ? SERVER_STATUS_IN_TRANS : 0) |
-	    (c->autocommit ? SERVER_STATUS_AUTOCOMMIT : 0));
 	if (c->client == NULL)		/* the statement was the session's last */
 		rollback(c);
 	if (c->error.number)
