@@ -61,6 +61,7 @@ package() {	# manager tool: the packages that bring it
 	apk:mariadb|pkgin:mariadb|pkg_add:mariadb) echo mariadb-client ;;
 	pkg:mariadb)		echo mariadb1011-client ;;
 	apt-get:galera)		echo galera-4 ;;
+	apt-get:wsrep_sst_rsync) echo mariadb-server ;;	# and the user mysql
 	apt-get:fuzzer)		echo clang libclang-rt-dev ;;
 	*:fuzzer)		echo clang compiler-rt ;;
 	apt-get:openssl.h)	echo libssl-dev ;;
