@@ -223,7 +223,7 @@ static const char *const count_names[COUNTS] = {
  * master for the log, and believes nothing of it. A slot that is nobody's is zero.
  */
 struct board {
-	int used;			/* slots from here on have never been anybody's */
+	int used;			/* how many of them have ever been somebody's */
 	struct slot {
 		uint64_t n[COUNTS];
 		uint64_t key[FDS];	/* of its clients' addresses, by descriptor; 0: none */
@@ -2881,7 +2881,7 @@ listen_all(struct config *c)
 
 static struct {
 	struct child child[SLOTS];
-	int nchildren;
+	int nchildren, used;		/* now; and slots that have ever been somebody's */
 	int log[2];			/* the pipe that workers write their log to */
 	uint64_t gone[COUNTS];		/* counted by workers that have ended */
 	long long started;		/* ms */
@@ -2902,6 +2902,18 @@ on_signal(int sig)
 		got_drain = 1;
 }
 
+/* What is nobody's is zero, whatever a worker that went mad has written. */
+static void
+board_clear(void)
+{
+	int i;
+
+	for (i = 0; i < master.used; i++)
+		if (master.child[i].pid == 0)
+			memset((void *)(uintptr_t)&board->slot[i], 0, sizeof(board->slot[i]));
+	board->used = master.used;
+}
+
 /* A worker of the present configuration, in a slot that is free; -1: there is none. */
 static int
 child_start(void)
@@ -2913,9 +2925,10 @@ child_start(void)
 		;
 	if (slot == SLOTS)
 		return -1;
-	log_flush();
+	if (master.used <= slot)
+		master.used = slot + 1;
+	board_clear();
 	c = &master.child[slot];
-	memset((void *)(uintptr_t)&board->slot[slot], 0, sizeof(board->slot[slot]));
 	if ((c->pid = fork()) == -1) {
 		log_line(0, "fork-error %s", strerror(errno));
 		c->pid = 0;
@@ -2928,8 +2941,6 @@ child_start(void)
 	c->draining = 0;
 	c->started = now;
 	master.nchildren++;
-	if (board->used <= slot)
-		board->used = slot + 1;
 	return 0;
 }
 
@@ -2941,21 +2952,6 @@ signal_children(int sig)
 	for (i = 0; i < SLOTS; i++)
 		if (master.child[i].pid > 0)
 			kill(master.child[i].pid, sig);
-}
-
-/* Whatever a worker that went mad has written: what is nobody's is zero. */
-static void
-board_clear(void)
-{
-	int i, used = 0;
-
-	for (i = 0; i < SLOTS; i++)
-		if (master.child[i].pid != 0)
-			used = i + 1;
-	for (i = 0; i < used; i++)
-		if (master.child[i].pid == 0)
-			memset((void *)(uintptr_t)&board->slot[i], 0, sizeof(board->slot[i]));
-	board->used = used;
 }
 
 /* Takes what workers have sent to the log. */
@@ -3013,35 +3009,28 @@ child_ended(int slot, int status)
 	board_clear();
 }
 
-/* Waits for signals, lines for the log, fd (-1: none), or that time; 1: fd can be read. */
-static int
-master_wait(int fd, long long until)
+/* Waits for signals, children that end, lines for the log, or that time. */
+static void
+master_wait(long long until)
 {
 	long long ms = until > now ? until - now : 0;
 	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000 * 1000000) };
-	int i, status, out = journal.fd == -1 ? STDERR_FILENO : journal.fd;
-	int in = master.log[0], max = in > out ? in : out;
+	int i, status, out = journal.fd == -1 ? STDERR_FILENO : journal.fd, in = master.log[0];
 	fd_set r, w;
 
 	log_flush();
 	FD_ZERO(&r);
 	FD_ZERO(&w);
 	FD_SET(in, &r);
-	if (fd != -1)
-		FD_SET(fd, &r);
-	if (fd > max)
-		max = fd;
 	if (journal.len > 0)
 		FD_SET(out, &w);
-	if (pselect(max + 1, &r, &w, NULL, &ts, &unblocked) == -1)
-		FD_ZERO(&r);
+	pselect((in > out ? in : out) + 1, &r, &w, NULL, &ts, &unblocked);
 	hear_signals();
 	now = clock_ms();
 	log_collect();
 	for (i = 0; i < SLOTS; i++)
 		if (master.child[i].pid > 0 && waitpid(master.child[i].pid, &status, WNOHANG) > 0)
 			child_ended(i, status);
-	return fd != -1 && FD_ISSET(fd, &r);
 }
 
 static void
@@ -3086,15 +3075,12 @@ check_database(const struct config *c, long ms)
 {
 	struct db_config d = database(c);
 	long long until = clock_ms() + ms;
-	size_t len = 0;
-	ssize_t n = -1;
+	ssize_t n;
 	int fd[2], status;
-	pid_t pid;
+	pid_t pid, ended;
 
-	if (pipe(fd) == -1 || (pid = fork()) == -1) {
-		refuse("fork: %s", strerror(errno));
-		return 1;
-	}
+	if (pipe(fd) == -1 || (pid = fork()) == -1)
+		return refuse("fork: %s", strerror(errno));
 	if (pid == 0) {
 		status = drop_privileges(&c->user) == -1 ?
 		    refuse("cannot become GSMTP_USER: %s", strerror(errno)) :
@@ -3104,19 +3090,23 @@ check_database(const struct config *c, long ms)
 	}
 	close(fd[1]);
 	now = clock_ms();
-	while (n != 0 && len < sizeof(reason) - 1 && now < until && !got_stop)
-		if (master_wait(fd[0], until) &&
-		    (n = read(fd[0], reason + len, sizeof(reason) - 1 - len)) > 0)
-			len += (size_t)n;
-	reason[len] = '\0';
-	if (n != 0) {
+	while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && now < until && !got_stop)
+		master_wait(until);
+	if (ended == 0) {
 		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
 		refuse("no answer within %ld s from MYSQL_HOST=%s (it hangs, the address is wrong, or "
 		    "its name cannot be looked up)", ms / 1000, c->text[MYSQL_HOST]);
+		status = 1;
+	} else if (WIFSIGNALED(status))
+		status = refuse("the check of MYSQL_HOST was ended by signal %d", WTERMSIG(status));
+	else {
+		n = read(fd[0], reason, sizeof(reason) - 1);
+		reason[n > 0 ? n : 0] = '\0';
+		status = WEXITSTATUS(status) - 1;
 	}
 	close(fd[0]);
-	waitpid(pid, &status, 0);
-	return n == 0 && WIFEXITED(status) ? WEXITSTATUS(status) - 1 : 1;
+	return status;
 }
 
 /*
@@ -3178,10 +3168,8 @@ reload(void)
 	struct config c;
 	int i;
 
-	if (journal.fd != -1 && log_open(conf.text[GSMTP_LOG_FILE]) == -1)
-		log_line(0, "log-error %s: %s", conf.text[GSMTP_LOG_FILE], strerror(errno));
 	if (config_load(&c) == -1 || prepare(&c, CHECK_MS) == -1) {
-		if (*conf.text[GSMTP_LOG_FILE])		/* back to the one of before */
+		if (*conf.text[GSMTP_LOG_FILE])		/* the one of before, anew */
 			log_open(conf.text[GSMTP_LOG_FILE]);
 		log_line(0, "reload-error %s: the old configuration stays", reason);
 		config_free(&c);
@@ -3219,7 +3207,7 @@ master_loop(void)
 	master.started = now = clock_ms();
 	for (;;) {
 		until = master.stop_at ? master.stop_at : replace();
-		master_wait(-1, until);
+		master_wait(until);
 		if (got_usr1) {
 			got_usr1 = 0;
 			counters();

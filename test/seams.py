@@ -1196,6 +1196,27 @@ def t12_hosts_that_hang(db):
     mute.close()
 
 
+@test
+def t12_a_check_that_is_killed(db):
+    """A HUP whose look at the database is killed has seen nothing: it is refused, and says why."""
+    mute = Mute()
+    server = Server(db)
+    pids = settled(server)
+    server.config["MYSQL_HOST"] = mute.hosts
+    server.write()
+    server.hup()
+    wait(lambda: len(children(server.process.pid)) > len(pids))
+    time.sleep(0.2)                     # or it is another that has just begun to be one
+    for pid in set(children(server.process.pid)) - set(pids):
+        os.kill(pid, signal.SIGKILL)
+    line = server.logged("reload-error", 2)
+    ok("it is refused, with the signal", line and "signal 9" in line, server.log()[-300:])
+    same("with the workers there were", workers(server), pids)
+    same("mail as before", deliver_once(server), 250)
+    mute.close()
+    server.stop()
+
+
 def noop(server):
     began = time.monotonic()
     with session(server.port) as c:
