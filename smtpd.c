@@ -334,7 +334,7 @@ log_flush(void)
 		journal.torn = journal.buf[done - 1] != '\n';
 		if (conf.num[GSMTP_VERBOSE] && journal.fd != -1 && !journal.is_worker &&
 		    poll(&console, 1, 0) == 1 && write(console.fd, journal.buf, (size_t)done) == -1)
-			continue;	/* nobody looks: the log has it */
+			console.fd = -1;	/* nobody looks: the log has it */
 		journal.len -= (size_t)done;
 		memmove(journal.buf, journal.buf + done, journal.len);
 		if ((dropped = journal.dropped) > 0) {

@@ -1757,6 +1757,22 @@ def t15_a_console_that_nobody_reads(db):
 
 
 @test
+def t15_a_console_that_is_gone(db):
+    """Who looked has closed the window, or was `| head': the file has each line, and has it once."""
+    r, w = os.pipe()
+    name = os.path.join(DIR, "gone.log")
+    server = Odd(db, options=["-v", "-l", name], out=w)
+    os.close(w)
+    os.close(r)
+    same("20 mails", some_mails(server, 20), [250] * 20)
+    same("TERM is heard", stop(server.process, seconds=2), 0)
+    with open(name, "rb") as f:
+        text = f.read(1 << 20)
+    os.unlink(name)
+    same("each line once", text.count(b" stored "), 20)
+
+
+@test
 def t15_lines_of_several_workers(db):
     r, w = os.pipe()
     server = Odd(db, options=[], err=w, GSMTP_WORKERS="4", GM_ALLOWED_HOSTS="*")
