@@ -42,8 +42,13 @@
 #define _FILE_OFFSET_BITS 64
 #define _TIME_BITS 64			/* db.h's time_t, as smtpd.c has it */
 
+#ifndef CHECKED			/* test/simulate has what must be true looked at */
+#define NDEBUG 1
+#endif
+
 #include <mysql.h>
 
+#include <assert.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdint.h>
@@ -61,23 +66,24 @@
 #define LARGE_BYTES ((size_t)8 << 20)	/* and octets: none shall take long */
 #define PIECE ((size_t)1 << 19)		/* octets of a large mail sent at once, before escaping */
 #define PACKET_MIN ((size_t)1 << 20)	/* least max_allowed_packet, taken for granted */
-#define SLACK 1024			/* octets of a statement besides its rows, at most */
+#define SLACK ((size_t)1024)		/* octets of a statement besides its rows, at most */
 #define ROW_SLACK 128			/* octets of a row besides its columns, at most */
 #define CONNS 8				/* connections, */
 #define SHARERS 4			/* of which so many share the work while none hangs */
 
 /* Times are in microseconds. */
 #define MS 1000LL
+#define SECOND (1000 * MS)
 #define SHARE_TIME (3 * MS)		/* a younger statement collects for the next one, */
 #define SHARE_PART 2			/* or than this part of what statements took lately */
 #define PAUSE_PARTS 2			/* where they take less than that: so much longer at most */
-#define HUNG_TIME (10000 * MS)		/* a statement older than this hangs */
-#define CONNECT_TIME (5000 * MS)	/* one host, until it may be written to */
-#define IDLE_TIME (60000 * MS)
-#define FRESH_TIME (5000 * MS)		/* what the server said lately is believed */
+#define HUNG_TIME (10 * SECOND)		/* a statement older than this hangs */
+#define CONNECT_TIME (5 * SECOND)	/* one host, until it may be written to */
+#define IDLE_TIME (60 * SECOND)
+#define FRESH_TIME (5 * SECOND)		/* what the server said lately is believed */
 #define BACKOFF (100 * MS)		/* doubled for each round of all hosts, up to */
-#define BACKOFF_MAX (1000 * MS)
-#define NEWS_TIME (60000 * MS)		/* the same trouble is told once a minute */
+#define BACKOFF_MAX SECOND
+#define NEWS_TIME (60 * SECOND)		/* the same trouble is told once a minute */
 
 /* The columns' widths in schema.sql. */
 #define ADDRESS_CHARS 320
@@ -124,6 +130,11 @@ struct host {
 
 struct queue { struct db_mail *first, **end; };
 
+/*
+ * A mail is in one queue: that of the mails that wait, that of the connection whose
+ * statement it is in, or that of the mails that have their answers. What else holds
+ * whenever db_run() returns is asserted in conn_check().
+ */
 struct conn {
 	struct db *db;
 	struct host *host;
@@ -421,7 +432,7 @@ db_add(struct db *db, struct db_mail *m)
 
 	db->now = clock_us();
 	if (c->rows == 0 || hopeless(db) || (db->failing_since &&
-	    db->now - db->failing_since > db->conf.timeout * 1000 * MS))
+	    db->now - db->failing_since > db->conf.timeout * SECOND))
 		return DB_LOST;
 	if (db_too_big(db, c->mail.len + c->spare))
 		return DB_TOO_BIG;
@@ -440,7 +451,7 @@ db_add(struct db *db, struct db_mail *m)
 	}
 	m->size = wire_size(c);
 	m->status = DB_PENDING;
-	m->deadline = db->now + db->conf.timeout * 1000 * MS;
+	m->deadline = db->now + db->conf.timeout * SECOND;
 	push(&db->waiting, m);
 	return DB_PENDING;
 }
@@ -762,7 +773,7 @@ step(struct conn *c, int ready)
 	return 1;
 }
 
-#define POLL_MS -1
+#define POLL_MS (-1)
 #define PLAIN 0
 
 #else
@@ -1039,8 +1050,9 @@ send_next(struct conn *c)
 	else
 		len = !c->plain && send_prepared(c) == 0 ? SIZE_MAX : text_rows(c);
 	c->since = db->now;
-	c->until = c->since + (db->conf.timeout * 1000 * MS < HUNG_TIME ?
-	    db->conf.timeout * 1000 * MS : HUNG_TIME);
+	c->until = c->since + HUNG_TIME;
+	if (c->until > c->since + db->conf.timeout * SECOND)
+		c->until = c->since + db->conf.timeout * SECOND;
 	if ((c->until < m->deadline) == (c->state == STORING))
 		c->until = m->deadline;
 	if (len == 0 || (len >= c->packet && len != SIZE_MAX)) {
@@ -1209,6 +1221,22 @@ late(struct conn *c)
 
 /* ---- what the caller's loop calls ---- */
 
+static void
+conn_check(const struct conn *c)
+{
+	const struct db_mail *m;
+	size_t mails = 0;
+
+	for (m = c->mails.first; m != NULL; m = m->next, mails++)
+		assert(m->status == DB_PENDING);
+	assert(mails == (c->state > IDLE ? c->sent : 0) && (mails > 0) == (c->state > IDLE));
+	assert((c->state == CLOSED) == (c->my == NULL));
+	assert((c->state == CLOSED || c->state == IDLE) == (c->call == NONE));
+	assert(c->state > IDLE || c->text == NULL);
+	assert(c->state != LARGE || (mails == 1 && c->part != P_NONE));
+	(void)mails;
+}
+
 /* What a connection waits for, DB_READ | DB_WRITE, and where; 0: for nothing. */
 static int
 waits_on(const struct conn *c, int *fd)
@@ -1304,8 +1332,10 @@ dispatch(struct db *db)
 		take(v.idle);
 	else if (v.closed)
 		conn_open(v.closed);
-	else
+	else {
+		assert(v.oldest != NULL);
 		late(v.oldest);		/* they hang, all: the place of one is needed */
+	}
 	return 1;
 }
 
@@ -1374,6 +1404,7 @@ db_run(struct db *db, const fd_set *r, const fd_set *w)
 			ready = what == 0 ? 0 : (FD_ISSET(fd, r) ? DB_READ : 0) |
 			    (FD_ISSET(fd, w) ? DB_WRITE : 0);
 			run(&db->conn[i], ready);
+			conn_check(&db->conn[i]);
 		}
 		r = NULL;
 		while (db->waiting.first && db->waiting.first->deadline <= db->now)
