@@ -62,12 +62,12 @@ enum {
 	LINE_MAX_IN = 2048,	/* a command with CRLF; RFC 5321 4.5.3.1.4 asks for 512 */
 	REPLY_MAX = 512,	/* a reply line with CRLF, 4.5.3.1.5 */
 	TRACE_MAX = 2176,	/* of what is put before a message: Return-Path and Received */
-	PATH_MAX_IN = 320,	/* local-part 64 + "@" + domain 255, 4.5.3.1.1 and .2; the columns' width */
+	PATH_MAX_IN = 320,	/* local-part "@" domain, 64 + 1 + 255, 4.5.3.1.1 and .2; a column */
 	HASH_LEN = 32,		/* MD5 in hexadecimal */
 	BODY_MAX = 16777215,	/* what a mediumtext holds */
 	SUBJECT_MAX = 65535,	/* what a text holds */
 	READ_MAX = 131072,	/* octets of a message taken from one client at once */
-	COMMANDS_MAX = 512,	/* octets of commands: many who pipeline must not make others wait */
+	COMMANDS_MAX = 512,	/* octets of commands: who pipelines must not make others wait */
 	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
 	OWN_MAX = 1048576,	/* larger pieces of memory go back to the system one by one */
 	SPARE_FDS = 22,		/* descriptors of a worker that are not clients */
@@ -81,7 +81,7 @@ enum {
 	MESSAGES_MS = 10,	/* for messages before commands have their turn again */
 	FEW_SESSIONS = 64,	/* up to so many, select() looks at all of them each time */
 	HOT_MS = 500,
-	COLD_MS = 2,		/* what an idle session's first word may wait while others are busy, */
+	COLD_MS = 2,		/* what an idle session's first word may wait beside busy ones, */
 	COLD_MAX = 16,		/* or this, where none has spoken lately */
 	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
@@ -188,7 +188,7 @@ struct session {
 	unsigned char esmtp;		/* greeted with EHLO */
 	unsigned char skip;		/* within a line that is too long */
 	unsigned char told;		/* a refused address is in the log */
-	unsigned char starttls;		/* the 220 is on its way, nothing more is read in the clear */
+	unsigned char starttls;		/* the 220 is on its way, the handshake follows */
 	unsigned char abrupt, shut;	/* CLOSING: close() at once; or shutdown() has been done */
 	int errors;
 	unsigned long id;		/* in the log */
@@ -208,9 +208,9 @@ struct session {
 
 /* What is counted, as the line of USR1 names it. */
 enum count {
-	N_CLIENTS, N_HELD,		/* of now: connections, octets in memory; the rest only grow */
-	N_CONNECTIONS, N_MAILS, N_ROWS, N_OCTETS, N_DEFERRED, N_REFUSED, N_REFUSED_RCPT, N_STATEMENTS,
-	COUNTS
+	N_CLIENTS, N_HELD,		/* now: connections, octets in memory; the rest only grow */
+	N_CONNECTIONS, N_MAILS, N_ROWS, N_OCTETS, N_DEFERRED, N_REFUSED, N_REFUSED_RCPT,
+	N_STATEMENTS, COUNTS
 };
 static const char *const count_names[COUNTS] = {
 	"clients", "held", "connections", "mails", "rows", "octets", "deferred", "refused",
@@ -272,7 +272,7 @@ static struct {
 	unsigned long next_id;
 	long long accept_at;		/* ms: no client is accepted before */
 	size_t held, held_before;	/* octets for sessions: now, and a second ago */
-	struct watched { fd_set r, w; } all, hot;	/* by all sessions; by those active lately */
+	struct watched { fd_set r, w; } all, hot;	/* by all sessions; by the active ones */
 	long long look_at;		/* ms: when to look at all of them again, look_at_all() */
 	long long woken;		/* ms: when an idle one last spoke */
 	const char *envelope;		/* the MAIL or RCPT that runs */
@@ -816,7 +816,8 @@ size_limit(void)
 static int
 too_big(uint64_t n)
 {
-	return n > (uint64_t)conf.num[GSMTP_MAX_SIZE] || db_too_big(worker.db, (size_t)n + TRACE_MAX);
+	return n > (uint64_t)conf.num[GSMTP_MAX_SIZE] ||
+	    db_too_big(worker.db, (size_t)n + TRACE_MAX);
 }
 
 /* Adds octets to the mail unless it is too_big(), within GSMTP_MAX_MEMORY. */
@@ -945,15 +946,16 @@ reply_failure(struct session *s, int code)
 static void
 answer(struct session *s, enum db_status status)
 {
-	static const struct { int code; const char *event; } how[] = {
-		[DB_STORED] = { 250, "stored" }, [DB_REFUSED] = { 554, "refused" },
-		[DB_LOST] = { 451, "deferred" }, [DB_TOO_BIG] = { 552, "refused" }
+	static const int codes[] = {
+		[DB_STORED] = 250, [DB_REFUSED] = 554, [DB_LOST] = 451, [DB_TOO_BIG] = 552
 	};
 	const struct db_row *row = s->tx.columns.ptr ? s->mail.col.row : NULL;
 	volatile uint64_t *n = worker.slot->n;
-	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], tls[96] = "-", hash[HASH_LEN + 1] = "-", *blank;
-	int code = s->tx.fail ? s->tx.fail : how[status].code;
-	const char *event = s->tx.fail == 0 ? how[status].event : code < 500 ? "deferred" : "refused";
+	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], hash[HASH_LEN + 1] = "-", tls[96] = "-";
+	char *blank;
+	int code = s->tx.fail ? s->tx.fail : codes[status];
+	long long wait = s->state == STORING ? clock_ms() - s->since : 0;
+	const char *event = code == 250 ? "stored" : code < 500 ? "deferred" : "refused";
 
 	if (row)
 		snprintf(hash, sizeof(hash), "%.*s", (int)row->hash.len, row->hash.ptr);
@@ -968,8 +970,7 @@ answer(struct session *s, enum db_status status)
 	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%llu wait=%lldms client=%s "
 	    "tls=%s code=%d", event, hash, log_value(s->tx.from, from),
 	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
-	    (unsigned long long)s->tx.size, s->state == STORING ? clock_ms() - s->since : 0, s->peer,
-	    tls, code);
+	    (unsigned long long)s->tx.size, wait, s->peer, tls, code);
 	transaction_reset(s);
 	if (code == 250) {
 		s->errors = 0;
@@ -1074,8 +1075,9 @@ make_columns(struct session *s, const struct mime_body *found, struct db_columns
 		let_go(b);
 	}
 	cap = (len | (sizeof(void *) - 1)) + 1;		/* where the rows begin */
-	rest = s->tx.rcpts * (sizeof(*c->row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + HASH_LEN) +
-	    2 * s->tx.rcpt.len + c->from.len + c->subject.len + c->charset.len + c->content_type.len;
+	rest = sizeof(*c->row) + strlen(conf.text[GM_PRIMARY_MAIL_HOST]) + HASH_LEN;
+	rest = rest * s->tx.rcpts + 2 * s->tx.rcpt.len + c->from.len + c->subject.len +
+	    c->charset.len + c->content_type.len;
 	if ((text = realloc(b->ptr, cap + rest)) == NULL)
 		return -1;
 	b->ptr = text;
@@ -1098,59 +1100,65 @@ make_columns(struct session *s, const struct mime_body *found, struct db_columns
 }
 
 /*
+ * What the message says, in storage that lasts until the next one. 0: no address of a
+ * serviced domain is in To, Cc or Bcc, and GSMTP_CHECK_HEADER asks for one.
+ */
+static int
+read_message(const struct session *s, struct mime_body *found, struct db_columns *c)
+{
+	static char from[PATH_MAX_IN * 4 + 1], subject[SUBJECT_MAX + 1];
+	const char *msg = s->tx.mail.ptr + s->tx.trace;
+	size_t len = s->tx.mail.len - s->tx.trace;
+	struct mime_span header = mime_header(msg, len), name, value, none = { "", 0 };
+	struct mime_span from_field = none, subject_field = none;
+	int checked = !conf.num[GSMTP_CHECK_HEADER] || strchr(s->tx.rcpt.ptr, '@') == NULL;
+
+	while (mime_next_field(&header, &name, &value)) {
+		if (from_field.ptr == none.ptr && mime_is(name, "From"))
+			from_field = value;
+		else if (subject_field.ptr == none.ptr && mime_is(name, "Subject"))
+			subject_field = value;
+		else if (!checked && is_recipient_field(name))
+			checked = extract_email(value);
+	}
+	mime_body(msg, len, found);
+	c->date = time(NULL);
+	c->from.len = extract_from_email(from_field, s->tx.from, from, sizeof(from));
+	c->from.ptr = from;
+	c->subject.len = mime_words(subject_field, found->first.charset, subject, sizeof(subject));
+	c->subject.ptr = subject;
+	c->charset = (struct db_text){ found->first.charset, strlen(found->first.charset) };
+	c->content_type = (struct db_text){ found->first.type, strlen(found->first.type) };
+	c->mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
+	c->spare = TRACE_MAX - s->tx.trace;
+	return checked;
+}
+
+/*
  * The message is whole: parse it and hand it to the database. The transaction
  * waits in STORING until answer(), or is answered here where it cannot wait.
  */
 static void
 save_email(struct session *s)
 {
-	static char from[PATH_MAX_IN * 4 + 1], subject[SUBJECT_MAX + 1];
 	static struct mime_body found;
-	static const char none[] = "";
-	const char *msg;
-	size_t len;
-	struct mime_span header, name, value, from_field = { none, 0 }, subject_field = { none, 0 };
-	struct db_columns *col = &s->mail.col;
-	int checked = !conf.num[GSMTP_CHECK_HEADER] || strchr(s->tx.rcpt.ptr, '@') == NULL;
+	struct db_columns *c = &s->mail.col;
 	enum db_status status = DB_LOST;
 
-	memset(col, 0, sizeof(*col));
+	memset(c, 0, sizeof(*c));
 	s->since = now;
-	if (s->tx.fail) {
-		answer(s, DB_LOST);
-		return;
-	}
-	msg = s->tx.mail.ptr + s->tx.trace;
-	len = s->tx.mail.len - s->tx.trace;
-	header = mime_header(msg, len);
-	while (mime_next_field(&header, &name, &value)) {
-		if (from_field.ptr == none && mime_is(name, "From"))
-			from_field = value;
-		else if (subject_field.ptr == none && mime_is(name, "Subject"))
-			subject_field = value;
-		else if (!checked && is_recipient_field(name))
-			checked = extract_email(value);
-	}
-	mime_body(msg, len, &found);
-	col->date = time(NULL);
-	col->from = (struct db_text){ from, extract_from_email(from_field, s->tx.from, from,
-	    sizeof(from)) };
-	col->subject = (struct db_text){ subject, mime_words(subject_field,
-	    found.first.charset, subject, sizeof(subject)) };
-	col->charset = (struct db_text){ found.first.charset, strlen(found.first.charset) };
-	col->content_type = (struct db_text){ found.first.type, strlen(found.first.type) };
-	col->mail = (struct db_text){ s->tx.mail.ptr, s->tx.mail.len };
-	col->spare = TRACE_MAX - s->tx.trace;
-	if (!checked)
+	if (s->tx.fail == 0 && !read_message(s, &found, c))
 		transaction_fail(s, 550);
-	else if (make_columns(s, &found, col) == -1)
+	if (s->tx.fail == 0 && make_columns(s, &found, c) == -1)
 		transaction_fail(s, 452);
-	else if ((status = db_add(worker.db, &s->mail)) == DB_PENDING) {
-		s->state = STORING;
-		worker.npending++;
+	if (s->tx.fail == 0)
+		status = db_add(worker.db, &s->mail);
+	if (status != DB_PENDING) {
+		answer(s, status);
 		return;
 	}
-	answer(s, status);
+	s->state = STORING;
+	worker.npending++;
 }
 
 /* ---- DATA and BDAT: the message's octets ---- */
@@ -1256,7 +1264,8 @@ chunk(struct session *s, const char *p, size_t n)
 		if (s->tx.fail)
 			reply_failure(s, s->tx.fail);
 		else
-			reply(s, 250, "2.0.0", "%llu octets received", (unsigned long long)s->tx.size);
+			reply(s, 250, "2.0.0", "%llu octets received",
+			    (unsigned long long)s->tx.size);
 	}
 	s->since = now;
 	return n;
@@ -1363,7 +1372,7 @@ mail_parameter(struct session *s, const char *p)
 	} else if (strcasecmp(p, "SMTPUTF8") == 0) {		/* RFC 6531 */
 		s->tx.utf8 = 1;
 		return 0;
-	} else if (strncasecmp(p, "AUTH=", 5) == 0)		/* RFC 4954 5: Microsoft's send it unasked */
+	} else if (strncasecmp(p, "AUTH=", 5) == 0)	/* RFC 4954 5: Microsoft's send it unasked */
 		return 0;
 	else
 		reply(s, 555, "5.5.4", "unknown parameter %.100s", p);
@@ -1448,7 +1457,7 @@ cmd_bdat(struct session *s, char *arg)
 	if (last)
 		*last++ = '\0';
 	if (parse_number(arg, &s->chunk) == -1 || (last && strcasecmp(last, "LAST") != 0)) {
-		/* What follows cannot be told from commands: RFC 3030 4.2 has no answer but this. */
+		/* What follows cannot be told from commands, RFC 3030 4.2. */
 		reply(s, 421, "4.5.4", "BDAT takes a number and perhaps LAST");
 		return;
 	}
@@ -2086,7 +2095,7 @@ accept_client(int fd)
 	else if (client != -1)
 		session_open(client, (struct sockaddr *)&sa);
 	else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-		/* The client waits in the backlog. Any other error is nobody, or one that has left. */
+		/* The client waits in the backlog. Any other error: nobody is there, or no more. */
 		log_line(0, "accept-error %s", strerror(errno));
 		worker.accept_at = now + 1000;
 	}
@@ -2171,7 +2180,8 @@ wait_for_work(fd_set *r, fd_set *w, int *all)
 	*w = *all ? worker.all.w : worker.hot.w;
 	if (worker.accept_at > now && (ms < 0 || ms > worker.accept_at - now))
 		ms = (long)(worker.accept_at - now);
-	if (worker.life == SERVING && worker.accept_at <= now && worker.nsessions < worker.max_sessions)
+	if (worker.life == SERVING && worker.accept_at <= now &&
+	    worker.nsessions < worker.max_sessions)
 		for (i = 0; i < conf.listen.n; i++) {
 			FD_SET(conf.listen.list[i].fd, r);
 			if (conf.listen.list[i].fd > max)
@@ -2359,7 +2369,8 @@ worker_main(int slot, int log)
 	worker.master = (pid_t)journal.pid;
 	journal.pid = (long)getpid();
 	if (drop_privileges(&conf.user) == -1) {
-		log_line(0, "error cannot become GSMTP_USER=%s: %s", conf.text[GSMTP_USER], strerror(errno));
+		log_line(0, "error cannot become GSMTP_USER=%s: %s", conf.text[GSMTP_USER],
+		    strerror(errno));
 		log_flush();
 		exit(1);
 	}
@@ -2369,7 +2380,9 @@ worker_main(int slot, int log)
 #endif
 	got_stop = got_hup = got_usr1 = got_drain = 0;
 	fds = limit_descriptors();
-	worker.max_sessions = (int)(fds < conf.num[MAX_SMTP_CLIENTS] ? fds : conf.num[MAX_SMTP_CLIENTS]);
+	worker.max_sessions = (int)conf.num[MAX_SMTP_CLIENTS];
+	if (worker.max_sessions > fds)
+		worker.max_sessions = (int)fds;
 	worker.slot = &board->slot[slot];
 	worker.db = must(db_new(&d));
 	now = clock_ms();
