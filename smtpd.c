@@ -1629,25 +1629,17 @@ static void	session_start(struct session *, const unsigned char addr[16]);
 
 /* "TCP4 source destination port port" or "UNKNOWN ...": 1 with the source, 0: it is not told. */
 static int
-proxy_v1(char *line, unsigned char addr[16])
+proxy_v1(const char *line, unsigned char addr[16])
 {
 	unsigned char other[16];
-	char *word[5], *save;
-	uint64_t sport, dport;
-	int i, v6;
+	char v[2], from[46], to[46], port_from[6], port_to[6], more;
 
-	for (i = 0; i < 5; i++)
-		if ((word[i] = strtok_r(i ? NULL : line, " ", &save)) == NULL)
-			break;
-	if (i > 0 && strcmp(word[0], "UNKNOWN") == 0)
+	if (strncmp(line, "UNKNOWN", 7) == 0 && (line[7] == ' ' || line[7] == '\0'))
 		return 0;
-	if (i < 5 || strtok_r(NULL, " ", &save) != NULL)
-		return -1;
-	v6 = strcmp(word[0], "TCP6") == 0;
-	if ((!v6 && strcmp(word[0], "TCP4") != 0) || (strchr(word[1], ':') != NULL) != v6 ||
-	    (strchr(word[2], ':') != NULL) != v6 || parse_address(word[1], addr) == -1 ||
-	    parse_address(word[2], other) == -1 || parse_number(word[3], &sport) == -1 ||
-	    parse_number(word[4], &dport) == -1 || sport > 65535 || dport > 65535)
+	if (sscanf(line, "TCP%1[46] %45s %45s %5[0-9] %5[0-9]%c", v, from, to, port_from, port_to,
+	    &more) != 5 || atol(port_from) > 65535 || atol(port_to) > 65535 ||
+	    (strchr(from, ':') != NULL) != (*v == '6') || (strchr(to, ':') != NULL) != (*v == '6') ||
+	    parse_address(from, addr) == -1 || parse_address(to, other) == -1)
 		return -1;
 	return 1;
 }
@@ -2468,29 +2460,29 @@ static int
 host_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
 {
 	unsigned char addr[16];
-	uint64_t n = 1;
+	uint64_t n;
 	char *colon, *end;
 
 	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
 	*host = text;
 	*service = port;
 	colon = strrchr(text, ':');
-	if (*text == '[' && (end = strchr(text, ']')) != NULL) {
-		*host = text + 1;
-		*end = '\0';
-		if ((end[1] != '\0' && end + 1 != colon) || parse_address(*host, addr) == -1)
-			return -1;
-		colon = end[1] ? colon : NULL;
-	} else if (colon != strchr(text, ':')) {
+	if (colon != strchr(text, ':') && colon[-1] != ']') {
 		*colon = '\0';
 		if (parse_address(text, addr) == 0 && parse_number(colon + 1, &n) == 0)
 			return -1;
 		*colon = ':';
-		return parse_address(text, addr);
-	}
-	if (colon != NULL) {
+	} else if (colon != NULL) {
 		*colon = '\0';
 		*service = colon + 1;
+	}
+	if (*text == '[') {
+		end = text + strlen(++*host);
+		if (*end != ']')
+			return -1;
+		*end = '\0';
+		if (parse_address(*host, addr) == -1)
+			return -1;
 	}
 	return parse_number(*service, &n) == 0 && n >= 1 && n <= 65535 ? 0 : -1;
 }
@@ -2790,15 +2782,13 @@ listen_find(const struct listeners *in, const char *name)
 static int
 listen_error(const char *name)
 {
-	const char *own = NULL, *where = strrchr(name, ':');
+	const struct listener *l = conf.listen.list;
 	int error = errno, i;
 
-	for (i = 0; i < conf.listen.n; i++)
-		if (strcmp(strrchr(conf.listen.list[i].name, ':'), where) == 0)
-			own = conf.listen.list[i].name;
-	if (error == EADDRINUSE && own)
-		return refuse("cannot listen on %s while this smtpd listens on %s: that change "
-		    "needs a restart", name, own);
+	for (i = 0; error == EADDRINUSE && i < conf.listen.n; i++, l++)
+		if (strcmp(strrchr(l->name, ':'), strrchr(name, ':')) == 0)
+			return refuse("cannot listen on %s while this smtpd listens on %s: that "
+			    "change needs a restart", name, l->name);
 	return refuse("cannot listen on %s: %s%s", name, strerror(error),
 	    error == EACCES ? " (ports below 1024 need root)" : error == EADDRNOTAVAIL ?
 	    " (GSMTP_LISTEN: no address of this machine)" : error == EADDRINUSE ?
@@ -2812,6 +2802,7 @@ listen_error(const char *name)
 static int
 listen_on(const struct addrinfo *a, struct listeners *to)
 {
+	const struct listener *old;
 	struct listener *l = &to->list[to->n];
 	char host[INET6_ADDRSTRLEN], service[8];
 	int one = 1, is6 = a->ai_family == AF_INET6, none;
@@ -2821,9 +2812,9 @@ listen_on(const struct addrinfo *a, struct listeners *to)
 	snprintf(l->name, sizeof(l->name), is6 ? "[%s]:%s" : "%s:%s", host, service);
 	if (listen_find(to, l->name))
 		return 0;
-	if (listen_find(&conf.listen, l->name)) {
-		*l = *listen_find(&conf.listen, l->name);
-		to->n++;
+	to->n++;
+	if ((old = listen_find(&conf.listen, l->name)) != NULL) {
+		*l = *old;
 		return 0;
 	}
 	if ((l->fd = socket(a->ai_family, SOCK_STREAM, 0)) != -1) {
@@ -2832,7 +2823,6 @@ listen_on(const struct addrinfo *a, struct listeners *to)
 		setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		if (is6)
 			setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-		to->n++;
 		if (bind(l->fd, a->ai_addr, a->ai_addrlen) == 0 && (testing ||
 		    (listen(l->fd, SOMAXCONN) == 0 && fcntl(l->fd, F_SETFL, O_NONBLOCK) == 0)))
 			return 0;
@@ -2843,10 +2833,8 @@ listen_on(const struct addrinfo *a, struct listeners *to)
 	}
 	none = errno == EAFNOSUPPORT || errno == EPROTONOSUPPORT || (is6 && errno == EADDRNOTAVAIL);
 	listen_error(l->name);
-	if (l->fd != -1) {
-		close(l->fd);
-		to->n--;
-	}
+	close(l->fd);
+	to->n--;
 	return none ? 1 : -1;
 }
 
@@ -3249,9 +3237,12 @@ master_loop(void)
 
 /* ---- the command line ---- */
 
+/* Told what is wrong it ends with 1, else with 0. */
 static void
-usage(FILE *f)
+usage(const char *arg, const char *wrong)
 {
+	if (wrong != NULL)
+		fprintf(stderr, "smtpd: %s: %s\n", arg, wrong);
 	fputs("usage: smtpd [-p port] [-l [file]] [-v] [-c file] [-t] [-h] [-V]\n"
 	    "  -p port    listen on this port where GSMTP_LISTEN names none (25)\n"
 	    "  -l [file]  append the log to file (./log.txt)\n"
@@ -3260,18 +3251,16 @@ usage(FILE *f)
 	    "  -t         check all that a start needs, print the settings, then ok or what to mend\n"
 	    "  -h, -V     this text; the version\n"
 	    "Settings come from the command line, the environment, the file, in that order.\n"
-	    "GM_ALLOWED_HOSTS must be set. See smtpd(8) or the README.\n", f);
+	    "GM_ALLOWED_HOSTS must be set. See smtpd(8) or the README.\n", wrong ? stderr : stdout);
+	exit(wrong != NULL);
 }
 
 /* By hand: getopt() knows no option whose argument may be left out, as -l's. */
 static void
-parse_options(int argc, char **argv)
+parse_options(char **argv)
 {
-	int i;
-
-	for (i = 1; i < argc; i++) {
-		const char *arg = argv[i];
-		int more = i + 1 < argc;
+	while (*++argv != NULL) {
+		char *arg = *argv, *next = argv[1];
 		char opt = arg[0] == '-' && arg[1] && !arg[2] ? arg[1] : 0;
 
 		if (opt == 'v')
@@ -3279,21 +3268,18 @@ parse_options(int argc, char **argv)
 		else if (opt == 't')
 			testing = 1;
 		else if (opt == 'l')
-			cli[GSMTP_LOG_FILE] = more && *argv[i + 1] != '-' ? argv[++i] : "log.txt";
-		else if (opt == 'h') {
-			usage(stdout);
-			exit(0);
-		} else if (opt == 'V') {
+			cli[GSMTP_LOG_FILE] = next && *next != '-' ? *++argv : "log.txt";
+		else if (opt == 'h')
+			usage(NULL, NULL);
+		else if (opt == 'V') {
 			puts("smtpd " VERSION);
 			exit(0);
-		} else if ((opt == 'p' || opt == 'c') && more) {
-			*(opt == 'p' ? &port : &config_file) = argv[++i];
-		} else {
-			fprintf(stderr, "smtpd: %s: %s\n", arg, opt == 'p' || opt == 'c' ?
-			    "needs an argument" : "no such option");
-			usage(stderr);
-			exit(1);
-		}
+		} else if (opt != 'p' && opt != 'c')
+			usage(arg, "no such option");
+		else if (next == NULL)
+			usage(arg, "needs an argument");
+		else
+			*(opt == 'p' ? &port : &config_file) = *++argv;
 	}
 }
 
@@ -3331,7 +3317,8 @@ main(int argc, char **argv)
 	while ((i = open("/dev/null", O_RDWR)) != -1 && i <= STDERR_FILENO)
 		;
 	close(i);
-	parse_options(argc, argv);
+	(void)argc;
+	parse_options(argv);
 	journal.pid = (long)getpid();
 	if (parse_number(port, &n) == -1 || n < 1 || n > 65535)
 		die("-p %s: not a port", port);
