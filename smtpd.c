@@ -291,7 +291,7 @@ static struct {
 	int is_worker;
 	long pid;			/* getpid() is a system call */
 	char buf[32768];		/* whole lines, but for the first where it is torn: begun */
-	int torn;
+	int torn, refused;		/* refused: not to be waited for, it would not wait */
 	size_t len;
 	long long since;		/* ms: how old the oldest line in buf is */
 	unsigned long dropped;
@@ -329,8 +329,10 @@ log_flush(void)
 			torn = journal.torn ? strcspn(journal.buf, "\n") + 1 : 0;
 			while (journal.len > torn)
 				journal.dropped += journal.buf[--journal.len] == '\n';
+			journal.refused = 1;
 			return;
 		}
+		journal.refused = 0;
 		journal.torn = journal.buf[done - 1] != '\n';
 		if (conf.num[GSMTP_VERBOSE] && journal.fd != -1 && !journal.is_worker &&
 		    poll(&console, 1, 0) == 1 && write(console.fd, journal.buf, (size_t)done) == -1)
@@ -3023,7 +3025,7 @@ master_wait(long long until)
 	FD_ZERO(&r);
 	FD_ZERO(&w);
 	FD_SET(in, &r);
-	if (journal.len > 0)
+	if (journal.len > 0 && !journal.refused)
 		FD_SET(out, &w);
 	pselect((in > out ? in : out) + 1, &r, &w, NULL, &ts, &unblocked);
 	hear_signals();

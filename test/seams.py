@@ -1773,6 +1773,42 @@ def t15_a_console_that_is_gone(db):
 
 
 @test
+def t15_a_full_disk(db):
+    """A line goes in part, the next not at all: the master waits for more room without work."""
+    small = os.path.join(DIR, "small")
+    os.makedirs(small, exist_ok=True)
+    name = os.path.join(small, "log")
+    server = Odd(db, under=["unshare", "-m", "--propagation", "unchanged", "sh", "-c",
+                            "mount --make-rprivate / 2>/dev/null; mount -t tmpfs -o size=8k none '%s' "
+                            "&& exec \"$@\"" % small, "sh"], options=["-l", name])
+    name = "/proc/%d/root%s" % (server.process.pid, name)
+    wait(lambda: os.path.exists(name))
+
+    def grow():
+        server.process.send_signal(signal.SIGUSR1)
+        return os.path.getsize(name) == 8192
+    ok("it fills", wait(grow, 20))
+    grow()
+    with open(name, "rb") as f:
+        last = f.read().splitlines()[-1]
+    ok("with a line that has gone in part", not re.search(rb" statements=\d+$", last), last)
+    before = cpu(server.process.pid)
+    wait(lambda: False, 1)
+    took = cpu(server.process.pid) - before
+    ok("the master is at rest", took < 0.2, took)
+    same("mail is taken", deliver_once(server), 250)
+    os.truncate(name, 0)
+    server.process.send_signal(signal.SIGUSR1)
+
+    def lines():
+        with open(name, "rb") as f:
+            return f.read().splitlines()
+    ok("once there is room it tells what it dropped", wait(lambda: any(TOLD.search(l) for l in lines())))
+    same("all lines but the first are whole", [l for l in lines()[1:] if not LINE.fullmatch(l)], [])
+    same("TERM is heard", stop(server.process), 0)
+
+
+@test
 def t15_lines_of_several_workers(db):
     r, w = os.pipe()
     server = Odd(db, options=[], err=w, GSMTP_WORKERS="4", GM_ALLOWED_HOSTS="*")
