@@ -1368,6 +1368,18 @@ skip_cfws(const char *p, const char *end)
 	return p;
 }
 
+/* The closing quote of the string that begins at p, or the end; NULL where none begins. */
+static const char *
+quoted_end(const char *p, const char *end)
+{
+	if (p == end || *p != '"' || !memchr(p + 1, '"', (size_t)(end - p) - 1))
+		return NULL;
+	for (p++; p < end && *p != '"'; p++)
+		if (*p == '\\' && p + 1 < end)
+			p++;
+	return p;
+}
+
 /* The octets of a token, RFC 2045 5.1. */
 static size_t
 token_len(const char *p, const char *end)
@@ -1400,27 +1412,20 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 			p++;
 	}
 	start = p = skip_cfws(p + 1, end);
-	*quoted = p < end && *p == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL;
-	if (*quoted) {
-		for (start = ++p; p < end && *p != '"'; p++)
-			if (*p == '\\' && p + 1 < end)
-				p++;
-		*value = span(start, p);
-	} else {
-		if (p < end && *p == '"')	/* it is never closed */
-			start = ++p;
-		while (p < end && *p != ';' && *p != '\r' && *p != '\n' &&
-		    !(*p == '(' && p > start && is_blank(p[-1])))
-			p++;
-		*value = trim(span(start, p));
-	}
+	p = quoted_end(start, end);
+	*quoted = p != NULL;
+	start += start < end && *start == '"';	/* which may never be closed */
+	for (p = p ? p : start; !*quoted && p < end && *p != ';' && *p != '\r' && *p != '\n' &&
+	    !(*p == '(' && p > start && is_blank(p[-1])); p++)
+		;
+	*value = *quoted ? span(start, p) : trim(span(start, p));
 	*in = span(p, end);
 	return 1;
 }
 
 /* The octets of a value: quoted pairs, folds and, in RFC 2231's form, %XX resolved. */
 static size_t
-param_octets(struct mime_span v, int quoted, int percent, char *dst, size_t cap)
+value_octets(struct mime_span v, int quoted, int percent, char *dst, size_t cap)
 {
 	size_t i, n = 0;
 
@@ -1483,7 +1488,7 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 					v = span(r + 1, v.ptr + v.len);
 				}
 			}
-			d.in.len += param_octets(v, quoted, percent, octets + d.in.len,
+			d.in.len += value_octets(v, quoted, percent, octets + d.in.len,
 			    sizeof(octets) - d.in.len);
 		}
 	convert(&d, 0, &o);
@@ -1494,27 +1499,24 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 
 /* One element of a list: its words as they come, and what may be its address. */
 struct mailbox {
-	char word[1024], best[1024];
 	size_t len, best_len;
 	int rank;	/* of best: 3 with an "@", 1 without; 1 more within angle brackets */
 	int angle;	/* 1: within angle brackets, 2: after them */
 	int bare;	/* words without an "@", here or within the brackets */
-	int at, literal, phrase;	/* of the word: phrase: it has quotes or blanks */
+	int at, phrase;			/* of the word: phrase: it has quotes or blanks */
 	int encoded;			/* an encoded-word was seen, which may hold an address */
+	char word[1024], best[1024];
 };
 
 static void
 end_word(struct mailbox *m)
 {
 	const char *w = m->word + (m->len > 0 && *m->word == '"');
-	int rank = m->at ? 3 : 1;
+	int encoded = m->len > 3 && memcmp(w, "=?", 2) == 0, rank = m->at && !encoded ? 3 : 1;
 
-	if (m->len > 3 && memcmp(w, "=?", 2) == 0) {
-		m->encoded = m->phrase = 1;
-		rank = 1;
-	}
+	m->encoded |= encoded;
 	/* Several words without an "@", or one after the brackets, are somebody's name. */
-	if (m->len > 0 && rank == 1 && (m->bare++ > 0 || m->phrase || m->angle == 2)) {
+	if (m->len > 0 && rank == 1 && (m->bare++ > 0 || m->phrase || encoded || m->angle == 2)) {
 		rank = 0;
 		m->rank = m->rank < 3 && m->angle != 2 ? 0 : m->rank;
 	}
@@ -1525,81 +1527,70 @@ end_word(struct mailbox *m)
 		m->rank = rank;
 	}
 	m->len = 0;
-	m->at = m->literal = m->phrase = 0;
+	m->at = m->phrase = 0;
 }
 
-static void
-add_octet(struct mailbox *m, char c)
-{
-	if (m->len < sizeof(m->word) && c != '\r' && c != '\n')
-		m->word[m->len++] = c;
-}
-
-/* A quoted string is one word, with its quotes; RFC 5322 3.2.4. Gives what follows it. */
+/* The end of an atom with its dots and "@", a quoted string or a domain literal; p: none is there. */
 static const char *
-add_quoted(struct mailbox *m, const char *p, const char *end)
+word_end(const char *p, const char *end)
 {
-	if (m->len > 0 && m->word[m->len - 1] != '.')
-		end_word(m);
-	m->phrase = 1;
-	add_octet(m, *p++);
-	for (; p < end && *p != '"'; p++) {
-		if (*p == '\\' && p + 1 < end)
-			add_octet(m, *p++);
-		add_octet(m, *p);
-	}
-	if (p < end)
-		add_octet(m, *p++);
-	return p;
+	const char *q;
+
+	if ((q = *p == '[' ? memchr(p, ']', (size_t)(end - p)) : quoted_end(p, end)) != NULL)
+		return q + (q < end);
+	for (q = p; q < end && !is_blank(*q) && (q == p || !memchr("()[]", *q, 4)) &&
+	    !memchr("\"<>:,;", *q, 6); q++)
+		;
+	return q;
 }
 
-/*
- * Takes one element off the list. A comma within angle brackets ends a word only.
- * White space separates words, unless an "@" or "." beside it joins them (4.4).
- */
+/* White space separates words, unless an "@" or "." beside it joins them (4.4). */
+static void
+add_text(struct mailbox *m, struct mime_span text, int gap)
+{
+	char before = m->len > 0 ? m->word[m->len - 1] : '.';
+	int quoted = *text.ptr == '"';
+
+	if (quoted ? before != '.' : gap && !memchr("@.", before, 2) && !memchr("@.", *text.ptr, 2))
+		end_word(m);
+	m->phrase |= quoted || (gap && m->len > 0);
+	m->at |= !quoted && memchr(text.ptr, '@', text.len) != NULL;
+	m->len += value_octets(text, 0, 0, m->word + m->len, sizeof(m->word) - m->len);
+}
+
+/* Takes one element off the list. A comma within angle brackets ends a word only. */
 static void
 next_mailbox(struct mime_span *list, struct mailbox *m)
 {
-	const char *p = list->ptr, *end = p + list->len;
-	int gap = 0;
-	char c, before;
+	const char *p = list->ptr, *end = p + list->len, *q;
+	int gap = 0, name;
 
-	m->len = m->best_len = 0;
-	m->rank = m->angle = m->bare = m->at = m->literal = m->phrase = m->encoded = 0;
-	while (p < end && (m->angle == 1 || m->literal || (*p != ',' && *p != ';'))) {
-		c = *p;
-		if (!m->literal && (c == ']' || (c == '[' && (m->len == 0 || m->word[m->len - 1] != '@'))))
-			c = ' ';		/* no domain literal: "Oak [ann@oak.example]" */
-		if (c == '"' && memchr(p + 1, '"', (size_t)(end - p) - 1) != NULL) {
-			p = add_quoted(m, p, end);
-			gap = 0;
-		} else if (is_comment(p, end) || is_blank(c)) {
-			p = c == *p ? skip_cfws(p, end) : p + 1;
+	memset(m, 0, offsetof(struct mailbox, word));
+	for (; p < end && (m->angle == 1 || (*p != ',' && *p != ';')); p = q) {
+		q = skip_cfws(p, end);
+		if (q == p && (*p == ']' || (*p == '[' && (m->len == 0 || m->word[m->len - 1] != '@'))))
+			q++;		/* no domain literal: "Oak [ann@oak.example]" */
+		if (q > p) {
 			gap = 1;
-		} else if (m->literal || !memchr("\"<>:,;", c, 6)) {
-			before = m->len > 0 ? m->word[m->len - 1] : '\0';
-			if (gap && m->len > 0 && c != '@' && c != '.' && before != '@' && before != '.')
-				end_word(m);
-			m->phrase |= gap && m->len > 0;
-			m->at |= c == '@';
-			m->literal = (m->literal || (c == '[' && before == '@')) && c != ']';
-			add_octet(m, c);
-			gap = 0;
-			p++;
-		} else {
-			if (c == ':' && m->angle != 2)
-				m->len = 0;
-			if (c != '"')
-				end_word(m);
-			if (c == '<' || (c == ':' && m->angle != 2)) {
-				/* That was a name, a group's name or a route. */
-				m->rank = m->rank < 3 ? 0 : m->rank;
-				m->bare = 0;
-			}
-			if (c == '<' || (c == '>' && m->angle))
-				m->angle = c == '<' ? 1 : 2;
-			p++;
+			continue;
 		}
+		if ((q = word_end(p, end)) > p) {
+			add_text(m, span(p, q), gap);
+			gap = 0;
+			continue;
+		}
+		q++;
+		name = *p == '<' || (*p == ':' && m->angle != 2);
+		if (*p == ':' && name)
+			m->len = 0;
+		if (*p != '"')
+			end_word(m);
+		if (name) {		/* that was a name, a group's name or a route */
+			m->rank = m->rank < 3 ? 0 : m->rank;
+			m->bare = 0;
+		}
+		if (*p == '<' || (*p == '>' && m->angle))
+			m->angle = *p == '<' ? 1 : 2;
 	}
 	end_word(m);
 	while (p < end && (*p == ',' || *p == ';' || is_blank(*p)))
