@@ -232,18 +232,10 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 ", "", OCTETS },
 	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "CP1252", OCTETS },
 	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS },
-	{ " latin3 l3 ir109 ", "ISO-8859-3", OCTETS },
-	{ " latin4 l4 ir110 ", "ISO-8859-4", OCTETS },
-	{ " latin9 l9 ", "ISO-8859-15", OCTETS },
-	{ " cyrillic latincyrillic ir144 ", "ISO-8859-5", OCTETS },
-	{ " arabic latinarabic asmo708 ecma114 ir127 ", "ISO-8859-6", OCTETS },
-	{ " greek greek8 latingreek ecma118 elot928 ir126 suneugreek ", "ISO-8859-7", OCTETS },
-	{ " hebrew latinhebrew visual logical ir138 ", "ISO-8859-8", OCTETS },
 	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS },
-	{ " latin6 l6 ir157 ", "ISO-8859-10", OCTETS },
 	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS },
-	{ " koi8r koi8 koi ", "KOI8-R", OCTETS },
-	{ " koi8u koi8ru ", "KOI8-U", OCTETS }, { " macintosh mac macroman ", "MACINTOSH", OCTETS },
+	{ " koi8r koi8 koi ", "KOI8-R", OCTETS }, { " koi8u koi8ru ", "KOI8-U", OCTETS },
+	{ " macintosh mac macroman ", "MACINTOSH", OCTETS },
 	{ " maccyrillic macukrainian ", "MAC-CYRILLIC MacCyrillic", OCTETS },
 	{ " macce maccentraleurope ", "MAC-CENTRALEUROPE MacCentralEurope", OCTETS },
 	{ " gb2312 gb231280 58gb231280 gbk gb18030 chinese ir58 936 euccn ", "GB18030", GB },
@@ -308,29 +300,19 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 static void
 find_charset(struct conv *c, const char *label)
 {
-	static const char *const prefixes[] = { "cs", "windows", "win", "cp", "ibm", "ms", "dos",
-	    "iso" };
+	static const char prefixes[] = " x cs win dows cp ibm ms dos iso ";	/* "win", then "dows" */
 	char key[LABEL_MAX + 2] = " ", *name = key + 1;
-	size_t i, n;
+	const char *p;
+	size_t i, n = 0;
 
-	for (i = 0, n = 1; label[i] && label[i] != ':'; i++)
-		if (n == 1 && label[i] == 'x' && (label[i + 1] == '-' || label[i + 1] == '_'))
-			continue;
-		else if (is_digit(label[i]) || (label[i] >= 'a' && label[i] <= 'z'))
-			key[n++] = label[i];
-	for (i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++) {
-		size_t len = strlen(prefixes[i]);
-
-		if (strncmp(name, prefixes[i], len) == 0 && name[len]) {
-			name += len;
-			i = (size_t)-1;
-		}
+	for (p = label; *p && *p != ':'; p++) {
+		if (is_digit(*p) || (*p >= 'a' && *p <= 'z'))
+			name[n++] = *p;
+		memcpy(name + n, " ", 2);
+		if (n > 0 && p[1] && strstr(prefixes, key))
+			n = 0;
 	}
-	c->seven = strncmp(name, "2022", 4) == 0;
-	n -= (size_t)(name - key);
-	memmove(key + 1, name, n);
-	memcpy(key + 1 + n, " ", 2);
-	name = key + 1;
+	c->seven = strstr(key, " 2022") != NULL;
 	for (i = 0; n > 0 && i < sizeof(charsets) / sizeof(*charsets); i++)
 		if (strstr(charsets[i].labels, key)) {
 			strcpy(c->names, charsets[i].names);
@@ -857,7 +839,8 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 {
 	const char *p = d->in.ptr, *end = p + d->in.len, *next, *lf;
 	size_t n = 0;
-	int len, i, u[4];
+	unsigned bits;
+	int len, i;
 
 	for (; p < end && cap - n >= 63; p = next) {
 		lf = memchr(p, '\n', (size_t)(end - p));
@@ -871,14 +854,11 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 			continue;
 		}
 		for (len = (*p++ - ' ') & 63; len > 0 && p < next; len -= 3, p += 4) {
-			for (i = 0; i < 4; i++)
-				u[i] = p + i < next && is_ascii(p[i]) && p[i] >= ' ' ?
-				    (p[i] - ' ') & 63 : 0;
-			dst[n++] = (char)(u[0] << 2 | u[1] >> 4);
-			if (len > 1)
-				dst[n++] = (char)(u[1] << 4 | u[2] >> 2);
-			if (len > 2)
-				dst[n++] = (char)(u[2] << 6 | u[3]);
+			for (bits = 0, i = 0; i < 4; i++)
+				bits = bits << 6 | (p + i < next && is_ascii(p[i]) && p[i] >= ' ' ?
+				    (unsigned)(p[i] - ' ') & 63 : 0);
+			for (i = 0; i < 3 && i < len; i++)
+				dst[n++] = (char)(bits >> (16 - 8 * i));
 		}
 	}
 	d->in = span(p, end);
@@ -924,20 +904,14 @@ encoded_word(const char *p, const char *end, struct decoder *d, int *none)
 	*d = (struct decoder){ .charset = span(p + 2, q), .words = 1,
 	    .encoding = lower(q[1]) == 'b' ? MIME_BASE64 : MIME_QP };
 	q += 3;
-	for (stop = q; (stop = memchr(stop, '?', (size_t)(end - stop))) != NULL; stop++) {
-		if (end - stop < 2) {
-			stop = NULL;
-			break;
-		}
-		/* "What?=3F?=": a "?" that should have been encoded, before a "=XX". */
-		if (stop[1] == '=' && !(d->encoding == MIME_QP && end - stop >= 6 &&
+	/* "What?=3F?=": a "?" that should have been encoded, before a "=XX". */
+	for (stop = q; (stop = memchr(stop, '?', (size_t)(end - stop))) != NULL; stop++)
+		if (end - stop > 1 && stop[1] == '=' && !(d->encoding == MIME_QP && end - stop >= 6 &&
 		    hex(stop[2]) && hex(stop[3]) && stop[4] == '?' && stop[5] == '='))
 			break;
-	}
-	if (stop == NULL) {
-		*none = 1;
+	*none = stop == NULL;
+	if (*none)
 		return 0;
-	}
 	d->in = span(q, stop);
 	d->rest = span(stop + 2, end);
 	return 1;
