@@ -763,71 +763,42 @@ decode_base64(struct decoder *d, char *dst, size_t cap)
 	return (size_t)(q - dst);
 }
 
-/* Finds the end of the line at p, and of its text: before the white space that transport added. */
-static void
-qp_line(struct decoder *d, const char *p, const char *end)
-{
-	d->next = d->words ? end : p + line_len(p, (size_t)(end - p));
-	for (d->eol = d->next; !d->words && d->eol > p && (d->eol[-1] == '\n' ||
-	    d->eol[-1] == '\r' || d->eol[-1] == ' ' || d->eol[-1] == '\t'); d->eol--)
-		;
-}
-
-/* A line's text up to stop, not beyond its end eol; it ends at a soft line break, too. */
-static const char *
-qp_text(const char *p, const char *stop, const char *eol, int words, char **dst)
-{
-	char *q = *dst;
-	uint64_t w, x;
-
-	while (p < stop) {
-		if (*p == '=' && eol - p >= 3 && hex(p[1]) & hex(p[2])) {
-			*q++ = (char)(hex(p[1]) << 4 | (hex(p[2]) & 15));
-			p += 3;
-			continue;
-		}
-		if (*p == '=' && p + 1 == eol && !words)
-			break;
-		*q++ = words && *p == '_' ? ' ' : *p;
-		for (p++; !words && stop - p >= 8; p += 8, q += 8) {	/* eight without "=" */
-			memcpy(&w, p, 8);
-			x = w ^ ONES * '=';
-			if ((x - ONES) & ~x & ONES << 7)
-				break;
-			memcpy(q, &w, 8);
-		}
-		while (!words && p < stop && *p != '=')
-			*q++ = *p++;
-	}
-	*dst = q;
-	return p;
-}
-
 /* RFC 2045 6.7, line by line. An "=" that neither encodes nor ends a line stays as it is. */
 static size_t
 decode_qp(struct decoder *d, char *dst, size_t cap)
 {
-	const char *p = d->in.ptr, *end = p + d->in.len, *stop;
-	char *q = dst, *full = dst + cap;
+	const char *p = d->in.ptr, *end = p + d->in.len, *eol, *stop;
+	char *q = dst, *full = dst + cap - 2;	/* a line's end needs two octets */
+	size_t n;
 
-	while (p < end && full - q >= 2) {
-		if (d->next == NULL)
-			qp_line(d, p, end);
-		stop = d->eol - p < full - q ? d->eol : p + (full - q);	/* it never gets longer */
-		p = qp_text(p, stop, d->eol, d->words, &q);
-		if (p < d->eol && p >= stop)
-			continue;
-		if (p == d->eol && full - q < 2)
-			break;
-		if (p == d->eol) {		/* the line's end, without the blanks before it */
-			p = d->next;
-			if (p - d->eol >= 2 && p[-1] == '\n' && p[-2] == '\r')
-				*q++ = '\r';
-			if (p > d->eol && (p[-1] == '\n' || p[-1] == '\r'))
-				*q++ = p[-1];
+	while (p < end && q < full) {
+		if (d->next == NULL) {		/* transport added the white space before a line's end */
+			d->next = d->words ? end : p + line_len(p, (size_t)(end - p));
+			d->eol = d->next;
+			while (!d->words && d->eol > p && memchr(" \t\r\n", d->eol[-1], 4))
+				d->eol--;
 		}
-		p = d->next;
-		d->next = NULL;
+		eol = d->eol;
+		for (; eol - p >= 3 && q < full && *p == '=' && hex(p[1]) & hex(p[2]); p += 3)
+			*q++ = (char)(hex(p[1]) << 4 | (hex(p[2]) & 15));
+		if (p == eol || (p + 1 == eol && *p == '=' && !d->words)) {
+			n = p < eol ? 0 : (size_t)(d->next - eol);
+			p = d->next;
+			d->next = NULL;
+			if (n > 1 && p[-2] == '\r' && p[-1] == '\n')
+				*q++ = '\r';
+			if (n > 0 && (p[-1] == '\r' || p[-1] == '\n'))
+				*q++ = p[-1];
+		} else if (q < full && (d->words || p + 1 == eol || p[1] == '=')) {
+			*q++ = d->words && *p == '_' ? ' ' : *p;
+			p++;
+		} else if (q < full) {
+			stop = memchr(p + 1, '=', (size_t)(eol - p) - 1);
+			n = (size_t)((stop ? stop : eol) - p);
+			n = n < (size_t)(full - q) ? n : (size_t)(full - q);
+			memcpy(q, p, n);
+			p += n, q += n;
+		}
 	}
 	d->in = span(p, end);
 	return (size_t)(q - dst);
