@@ -290,9 +290,9 @@ static struct {
 	int fd;				/* the file, -1: standard error; a worker's: the pipe */
 	int is_worker;
 	long pid;			/* getpid() is a system call */
-	char buf[32768];		/* whole lines, but for the first where it is torn: begun */
-	int torn, refused;		/* refused: not to be waited for, it would not wait */
+	char buf[32768];		/* whole lines; of the first a part may have gone */
 	size_t len;
+	int refused;			/* by a full disk, a reader that is gone: nothing to wait for */
 	long long since;		/* ms: how old the oldest line in buf is */
 	unsigned long dropped;
 } journal = { .fd = -1 };
@@ -308,32 +308,24 @@ clock_ms(void)
 	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Writes what goes without waiting. What a full disk or a reader that is gone refuses is dropped. */
+/* Writes what goes without waiting. What does not go is tried again with the next line. */
 static void
 log_flush(void)
 {
 	struct pollfd to = { journal.fd == -1 ? STDERR_FILENO : journal.fd, POLLOUT, 0 };
 	struct pollfd console = { STDOUT_FILENO, POLLOUT, 0 };
 	unsigned long dropped;
-	size_t n, torn;
+	size_t n;
 	ssize_t done;
 
 	while (journal.len > 0 && poll(&to, 1, 0) == 1) {
 		n = journal.len < PIPE_BUF ? journal.len : PIPE_BUF;	/* a pipe takes so much whole */
 		while (journal.buf[n - 1] != '\n')
 			n--;
-		if ((done = write(to.fd, journal.buf, n)) <= 0) {
-			if (done == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-				return;
-			/* Of a line that has gone in part the rest is kept. */
-			torn = journal.torn ? strcspn(journal.buf, "\n") + 1 : 0;
-			while (journal.len > torn)
-				journal.dropped += journal.buf[--journal.len] == '\n';
-			journal.refused = 1;
+		done = write(to.fd, journal.buf, n);
+		journal.refused = done == -1 && errno != EAGAIN;
+		if (done <= 0)
 			return;
-		}
-		journal.refused = 0;
-		journal.torn = journal.buf[done - 1] != '\n';
 		if (conf.num[GSMTP_VERBOSE] && journal.fd != -1 && !journal.is_worker &&
 		    poll(&console, 1, 0) == 1 && write(console.fd, journal.buf, (size_t)done) == -1)
 			console.fd = -1;	/* nobody looks: the log has it */
