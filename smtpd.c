@@ -62,7 +62,7 @@ enum {
 	LINE_MAX_IN = 2048,	/* a command with CRLF; RFC 5321 4.5.3.1.4 asks for 512 */
 	REPLY_MAX = 512,	/* a reply line with CRLF, 4.5.3.1.5 */
 	TRACE_MAX = 2176,	/* of what is put before a message: Return-Path and Received */
-	PATH_MAX_IN = 320,	/* local-part "@" domain, 64 + 1 + 255, 4.5.3.1.1 and .2; a column */
+	PATH_MAX_IN = 320,	/* local-part@domain, 64 + 1 + 255, 4.5.3.1.1 and .2; a column */
 	HASH_LEN = 32,		/* MD5 in hexadecimal */
 	BODY_MAX = 16777215,	/* what a mediumtext holds */
 	SUBJECT_MAX = 65535,	/* what a text holds */
@@ -292,7 +292,7 @@ static struct {
 	long pid;			/* getpid() is a system call */
 	char buf[32768];		/* whole lines; of the first a part may have gone */
 	size_t len;
-	int refused;			/* by a full disk, a reader that is gone: nothing to wait for */
+	int refused;			/* by a full disk, or a reader that is gone */
 	long long since;		/* ms: how old the oldest line in buf is */
 	unsigned long dropped;
 } journal = { .fd = -1 };
@@ -319,7 +319,7 @@ log_flush(void)
 	ssize_t done;
 
 	while (journal.len > 0 && poll(&to, 1, 0) == 1) {
-		n = journal.len < PIPE_BUF ? journal.len : PIPE_BUF;	/* a pipe takes so much whole */
+		n = journal.len < PIPE_BUF ? journal.len : PIPE_BUF;	/* so much goes whole */
 		while (journal.buf[n - 1] != '\n')
 			n--;
 		done = write(to.fd, journal.buf, n);
@@ -609,7 +609,8 @@ is_utf8(const char *p, size_t n)
 {
 	char text[PATH_MAX_IN * 3 + 1];
 
-	return mime_utf8((struct mime_span){ p, n }, text, sizeof(text)) == n && memcmp(p, text, n) == 0;
+	return mime_utf8((struct mime_span){ p, n }, text, sizeof(text)) == n &&
+	    memcmp(p, text, n) == 0;
 }
 
 /* Adds a label in UTF-8 in its form for DNS, "xn--" and Punycode (RFC 3492); -1: it has none. */
@@ -715,7 +716,7 @@ serviced(const char *addr, size_t len)
 	domain = to_ascii(domain, (size_t)(addr + len - domain));
 	n = strlen(domain);
 	while (next_item(&list, &item)) {
-		wild = *item.ptr == '*';	/* "*.example.org": any subdomain; "*": any domain */
+		wild = *item.ptr == '*';	/* "*.example.org": any subdomain; "*": any */
 		rest = item.len - wild;
 		if ((wild ? n > rest : n == rest) &&
 		    strncasecmp(domain + n - rest, item.ptr + wild, rest) == 0)
@@ -1631,11 +1632,10 @@ proxy_v1(const char *line, unsigned char addr[16])
 	if (strncmp(line, "UNKNOWN", 7) == 0 && (line[7] == ' ' || line[7] == '\0'))
 		return 0;
 	if (sscanf(line, "TCP%1[46] %45s %45s %5[0-9] %5[0-9]%c", v, from, to, port_from, port_to,
-	    &more) != 5 || atol(port_from) > 65535 || atol(port_to) > 65535 ||
-	    (strchr(from, ':') != NULL) != (*v == '6') || (strchr(to, ':') != NULL) != (*v == '6') ||
-	    parse_address(from, addr) == -1 || parse_address(to, other) == -1)
+	    &more) != 5 || atol(port_from) > 65535 || atol(port_to) > 65535)
 		return -1;
-	return 1;
+	return !strchr(from, ':') == (*v == '4') && !strchr(to, ':') == (*v == '4') &&
+	    parse_address(from, addr) == 0 && parse_address(to, other) == 0 ? 1 : -1;
 }
 
 /* The fixed part has been seen: 1 with the source, 0 where it is not told. */
@@ -1665,26 +1665,24 @@ proxy_header(struct session *s, const char *p, size_t n)
 	static const char sign[] = "\r\n\r\n\0\r\nQUIT\n";
 	const unsigned char *u = (const unsigned char *)p;
 	unsigned char addr[16];
-	const char *lf;
+	const char *lf = memchr(p, '\n', n < 107 ? n : 107);
 	char line[108];
 	size_t len = 0;
 	int told = -1;
 
 	if (memcmp(p, sign, n < 12 ? n : 12) == 0) {
-		if (n < 16)
-			return 0;
-		len = 16 + ((size_t)u[14] << 8 | u[15]);
-		if (len <= LINE_MAX_IN && n < len)
+		if (n >= 16)
+			len = 16 + ((size_t)u[14] << 8 | u[15]);
+		if (n < 16 || (len <= LINE_MAX_IN && n < len))
 			return 0;
 		if (len <= LINE_MAX_IN)
 			told = proxy_v2(u, len, addr);
 	} else if (memcmp(p, "PROXY ", n < 6 ? n : 6) == 0) {
-		if ((lf = memchr(p, '\n', n < 107 ? n : 107)) == NULL && n < 107)
+		if (lf == NULL && n < 107)
 			return 0;
-		len = lf ? (size_t)(lf - p) + 1 : 0;
-		if (len > 8 && lf[-1] == '\r' && memchr(p, '\0', len) == NULL) {
-			memcpy(line, p + 6, len - 8);
-			line[len - 8] = '\0';
+		if (lf != NULL && lf - p > 6 && lf[-1] == '\r') {
+			len = (size_t)(lf - p) + 1;
+			snprintf(line, sizeof(line), "%.*s", (int)len - 8, p + 6);
 			told = proxy_v1(line, addr);
 		}
 	}
@@ -2431,7 +2429,8 @@ config_free(struct config *c)
 static int
 is_domain(const char *text)
 {
-	static const char set[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
+	static const char set[] =
+	    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
 	size_t len = strlen(text), n;
 
 	if (*text == '[' && len > 4)
@@ -2543,20 +2542,20 @@ config_set(struct config *c, int i, const char *value, const char *source)
 {
 	enum kind kind = settings[i].kind;
 	struct mime_span item;
-	const char *list;
+	const char *rest;
 	char range[80] = "";
-	int more;
+	int list = kind <= SERVERS, more;
 
 	if (kind == DOMAINS || kind == DOMAIN)
 		value = to_ascii(value, strlen(value));
 	if (*value == '\0' && !(i >= MYSQL_HOST && i <= MYSQL_DB))
 		value = settings[i].value;
-	item = (struct mime_span){ list = value, strlen(value) };
-	if (kind <= SERVERS)
-		next_item(&list, &item);
+	item = (struct mime_span){ rest = value, strlen(value) };
+	if (list)
+		next_item(&rest, &item);
 	if (kind == NUMBER)
-		snprintf(range, sizeof(range), " from %ld to %ld", settings[i].min, settings[i].max);
-	for (more = *value && kind != SECRET; more; more = kind <= SERVERS && next_item(&list, &item))
+		sprintf(range, " from %ld to %ld", settings[i].min, settings[i].max);
+	for (more = *value && kind != SECRET; more; more = list && next_item(&rest, &item))
 		if (!config_takes(i, item))
 			return refuse("%s: %s: \"%.*s\" is not %s%s", source, settings[i].name,
 			    item.len < 100 ? (int)item.len : 100, item.ptr, forms[kind], range);
@@ -2608,7 +2607,7 @@ config_line(struct config *c, char *line, const char *source)
 	if (i == NAMES)
 		return refuse("%s: \"%.100s\" %s%s", source, name, value ?
 		    "is no setting; smtpd(8) lists them" : "is not of the form NAME=value",
-		    config_file ? "" : " (OpenSMTPD has a file of this name too: -c names another)");
+		    config_file ? "" : " (OpenSMTPD has a file of this name: -c names another)");
 	value = trim(value);
 	len = strlen(value);
 	if (len >= 2 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
@@ -2733,11 +2732,7 @@ config_load(struct config *c)
 	for (i = 0; status == 0 && i < NAMES; i++)
 		if (cli[i])
 			status = config_set(c, i, cli[i], "command line");
-	if (status == 0)
-		status = config_finish(c);
-	if (status == -1)
-		config_free(c);
-	return status;
+	return status == 0 ? config_finish(c) : -1;
 }
 
 /* As a file for -c, but for the password. */
@@ -2821,7 +2816,7 @@ listen_on(const struct addrinfo *a, struct listeners *to)
 		    (listen(l->fd, SOMAXCONN) == 0 && fcntl(l->fd, F_SETFL, O_NONBLOCK) == 0)))
 			return 0;
 		if (testing && errno == EADDRINUSE) {
-			printf("# %s is in use, by the smtpd that runs or by another server\n", l->name);
+			printf("# %s is in use, by this smtpd or by another server\n", l->name);
 			return 0;
 		}
 	}
@@ -2843,7 +2838,7 @@ listen_drop(const struct listeners *from, const struct listeners *keep)
 			close(from->list[i].fd);
 }
 
-/* Opens what GSMTP_LISTEN names; those in use now that it names too are in both lists. -1: none is. */
+/* Opens what GSMTP_LISTEN names; what is open already is in both lists. -1: none of it is. */
 static int
 listen_all(struct config *c)
 {
@@ -2982,23 +2977,24 @@ static void
 child_ended(int slot, int status)
 {
 	struct child *c = &master.child[slot];
-	int i, expected = c->draining || master.stop_at;
+	int i, expected = c->draining || master.stop_at, killed = WIFSIGNALED(status);
+	long long lived = now - c->started;
 	char restart[24] = "no";
 
 	log_collect();		/* its last words */
 	for (i = N_HELD + 1; i < COUNTS; i++)
 		master.gone[i] += board->slot[slot].n[i];
 	if (!expected) {
-		master.pause = now - c->started > 10000 ? 0 : master.pause ? master.pause * 2 : 1000;
+		master.pause = lived > 10000 ? 0 : master.pause ? master.pause * 2 : 1000;
 		if (master.pause > PAUSE_MAX)
 			master.pause = PAUSE_MAX;
 		master.start_at = now + master.pause;
 		snprintf(restart, sizeof(restart), "%llds", master.pause / 1000);
 	}
-	if (!expected || WIFSIGNALED(status) || WEXITSTATUS(status) != 0)
-		log_line(0, "worker-died number=%d pid=%ld %s=%d restart=%s", slot + 1, (long)c->pid,
-		    WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ?
-		    WTERMSIG(status) : WEXITSTATUS(status), restart);
+	if (!expected || status != 0)
+		log_line(0, "worker-died number=%d pid=%ld %s=%d restart=%s", slot + 1,
+		    (long)c->pid, killed ? "signal" : "exit",
+		    killed ? WTERMSIG(status) : WEXITSTATUS(status), restart);
 	c->pid = 0;
 	master.nchildren--;
 	board_clear();
@@ -3066,9 +3062,10 @@ find_user(struct config *c)
  * The reason is what was found or what is wrong.
  */
 static int
-check_database(const struct config *c, long ms)
+check_database(const struct config *c)
 {
 	struct db_config d = database(c);
+	long ms = testing ? 10 * CHECK_MS : CHECK_MS;
 	long long until = clock_ms() + ms;
 	ssize_t n;
 	int fd[2], status;
@@ -3090,8 +3087,8 @@ check_database(const struct config *c, long ms)
 	if (ended == 0) {
 		kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);
-		refuse("no answer within %ld s from MYSQL_HOST=%s (it hangs, the address is wrong, or "
-		    "its name cannot be looked up)", ms / 1000, c->text[MYSQL_HOST]);
+		refuse("no answer within %ld s from MYSQL_HOST=%s (it hangs, the address is wrong, "
+		    "or its name cannot be looked up)", ms / 1000, c->text[MYSQL_HOST]);
 		status = 1;
 	} else if (WIFSIGNALED(status))
 		status = refuse("the check of MYSQL_HOST was ended by signal %d", WTERMSIG(status));
@@ -3104,73 +3101,78 @@ check_database(const struct config *c, long ms)
 	return status;
 }
 
-/*
- * Gets all that workers need of a configuration, for start, -t and HUP, before any of it is
- * taken: 0, or -1, and nothing has changed.
- */
+/* All that workers need of a configuration, before any of it is taken; 0, or -1 with the reason. */
 static int
-prepare(struct config *c, long ms)
+prepare(struct config *c)
 {
 	const char *log = c->text[GSMTP_LOG_FILE];
-	int fresh = access(log, F_OK) == -1, state;
+	int fresh = access(log, F_OK) == -1;
 
 	if (*log && log_open(log) == -1)
 		return refuse("%s: GSMTP_LOG_FILE=%.900s: %s", c->source[GSMTP_LOG_FILE], log,
 		    strerror(errno));
 	if (testing && fresh)
 		unlink(log);
-	if (find_user(c) == -1)
-		return -1;
 	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], c->tls, sizeof(c->tls)) == -1)
 		return refuse("%s", c->tls);
-	if (listen_all(c) == -1)
+	if (find_user(c) == -1 || listen_all(c) == -1)
 		return -1;
-	if ((state = check_database(c, ms)) == -1)
+	if ((c->away = check_database(c)) == -1)
 		listen_drop(&c->listen, &conf.listen);
-	c->away = state == 1;
-	return state == -1 ? -1 : 0;
+	return c->away == -1 ? -1 : 0;
 }
 
-/* Workers that are started from now on have it all. */
-static void
-take(struct config *c, const char *event)
+/*
+ * Start, HUP and -t: all of a configuration is taken, and workers that are started from now on
+ * have it; or none of it, -1 with the reason.
+ */
+static int
+configure(const char *event)
 {
+	struct config c;
 	long room;
+	int status = config_load(&c);
 
-	listen_drop(&conf.listen, &c->listen);
+	if (status == 0 && testing)
+		config_print(&c);
+	if (status == -1 || prepare(&c) == -1) {
+		config_free(&c);
+		return -1;
+	}
+	listen_drop(&conf.listen, &c.listen);
 	tls_use();
 	config_free(&conf);
-	conf = *c;
+	conf = c;
 	room = limit_descriptors();
 	if (room < 1)
 		die("ulimit -n leaves no descriptor for clients: %d are needed",
 		    SPARE_FDS + conf.listen.n + 1);
 	if (room * conf.num[GSMTP_WORKERS] < conf.num[MAX_SMTP_CLIENTS])
-		log_line(0, "warning ulimit -n is %ld: a worker serves only %ld clients at once, "
-		    "MAX_SMTP_CLIENTS=%ld takes ulimit -n %d", room + SPARE_FDS + conf.listen.n, room,
-		    conf.num[MAX_SMTP_CLIENTS], FDS);
+		config_warn("ulimit -n is %ld: a worker serves only %ld clients at once, "
+		    "MAX_SMTP_CLIENTS=%ld takes ulimit -n %d", room + SPARE_FDS + conf.listen.n,
+		    room, conf.num[MAX_SMTP_CLIENTS], FDS);
+	if (testing)
+		return 0;
 	log_line(0, "%s version=%s host=%s listen=%s port=%s workers=%ld tls=%s", event, VERSION,
 	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS],
 	    *conf.tls ? conf.tls : "-");
 	if (conf.away)
 		log_line(0, "database-away %s: mail gets 451 until it is back", reason);
+	return 0;
 }
 
 /* HUP: the log anew, the configuration anew, new workers; a bad one changes nothing. */
 static void
 reload(void)
 {
-	struct config c;
 	int i;
 
-	if (config_load(&c) == -1 || prepare(&c, CHECK_MS) == -1) {
+	if (configure("reload") == -1) {
 		if (*conf.text[GSMTP_LOG_FILE])		/* the one of before, anew */
 			log_open(conf.text[GSMTP_LOG_FILE]);
 		log_line(0, "reload-error %s: the old configuration stays", reason);
-		config_free(&c);
 		return;
 	}
-	take(&c, "reload");
 	/* Not by HUP, which `pkill -HUP smtpd' sends to workers as well. */
 	signal_children(SIGUSR2);
 	for (i = 0; i < SLOTS; i++)
@@ -3242,7 +3244,7 @@ usage(const char *arg, const char *wrong)
 	    "  -l [file]  append the log to file (./log.txt)\n"
 	    "  -v         more of it, and on the console too\n"
 	    "  -c file    settings, as NAME=value lines (/etc/smtpd.conf, where there is one)\n"
-	    "  -t         check all that a start needs, print the settings, then ok or what to mend\n"
+	    "  -t         check all that a start needs, print settings, then ok or what to mend\n"
 	    "  -h, -V     this text; the version\n"
 	    "Settings come from the command line, the environment, the file, in that order.\n"
 	    "GM_ALLOWED_HOSTS must be set. See smtpd(8) or the README.\n", wrong ? stderr : stdout);
@@ -3303,7 +3305,6 @@ catch_signals(void)
 int
 main(int argc, char **argv)
 {
-	struct config c;
 	uint64_t n;
 	int i;
 
@@ -3316,31 +3317,26 @@ main(int argc, char **argv)
 	journal.pid = (long)getpid();
 	if (parse_number(port, &n) == -1 || n < 1 || n > 65535)
 		die("-p %s: not a port", port);
-	if (config_load(&c) == -1)
-		die("%s", reason);
-	if (testing)
-		config_print(&c);
 	catch_signals();
 	if (pipe(master.log) == -1 || fcntl(master.log[0], F_SETFL, O_NONBLOCK) == -1 ||
 	    fcntl(master.log[1], F_SETFL, O_NONBLOCK) == -1)
 		die("pipe: %s", strerror(errno));
-	i = prepare(&c, testing ? 10 * CHECK_MS : CHECK_MS);
+	i = configure("start");
 	if (got_stop)
 		exit(0);	/* with all in use still, for those who look for leaks */
 	if (i == -1)
 		die("%s", reason);
-	if (testing && c.away)
+	if (testing && conf.away)
 		die("database %s (a start goes on, and mail gets 451 until it is back)", reason);
 	if (testing) {
-		if (*c.tls)
-			printf("# TLS: %s\n", c.tls);
+		if (*conf.tls)
+			printf("# TLS: %s\n", conf.tls);
 		printf("# database: %s\n# ok\n", reason);
 		exit(0);
 	}
 	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
 	if (board == MAP_FAILED)
 		die("shared memory: %s", strerror(errno));
-	take(&c, "start");
 	master_loop();
 	return 0;
 }
