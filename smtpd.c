@@ -2313,14 +2313,14 @@ drop_privileges(const struct passwd *pw)
  * nor for a library. Gives how many are left for clients.
  */
 static long
-limit_descriptors(void)
+limit_descriptors(const struct config *c)
 {
 	struct rlimit r = { FDS, FDS };
 
 	getrlimit(RLIMIT_NOFILE, &r);
 	r.rlim_cur = r.rlim_max < FDS ? r.rlim_max : FDS;
 	setrlimit(RLIMIT_NOFILE, &r);
-	return (long)r.rlim_cur - SPARE_FDS - conf.listen.n;
+	return (long)r.rlim_cur - SPARE_FDS - c->listen.n;
 }
 
 static struct db_config
@@ -2363,7 +2363,7 @@ worker_main(int slot, int log)
 	mallopt(M_TRIM_THRESHOLD, 4 * OWN_MAX);	/* tick() gives back the rest */
 #endif
 	got_stop = got_hup = got_usr1 = got_drain = 0;
-	fds = limit_descriptors();
+	fds = limit_descriptors(&conf);
 	worker.max_sessions = (int)conf.num[MAX_SMTP_CLIENTS];
 	if (worker.max_sessions > fds)
 		worker.max_sessions = (int)fds;
@@ -3107,6 +3107,7 @@ prepare(struct config *c)
 {
 	const char *log = c->text[GSMTP_LOG_FILE];
 	int fresh = access(log, F_OK) == -1;
+	long room;
 
 	if (*log && log_open(log) == -1)
 		return refuse("%s: GSMTP_LOG_FILE=%.900s: %s", c->source[GSMTP_LOG_FILE], log,
@@ -3117,9 +3118,20 @@ prepare(struct config *c)
 		return refuse("%s", c->tls);
 	if (find_user(c) == -1 || listen_all(c) == -1)
 		return -1;
-	if ((c->away = check_database(c)) == -1)
+	if ((room = limit_descriptors(c)) < 1)
+		c->away = refuse("ulimit -n leaves no descriptor for clients: %d are needed",
+		    SPARE_FDS + c->listen.n + 1);
+	else
+		c->away = check_database(c);
+	if (c->away == -1) {
 		listen_drop(&c->listen, &conf.listen);
-	return c->away == -1 ? -1 : 0;
+		return -1;
+	}
+	if (room * c->num[GSMTP_WORKERS] < c->num[MAX_SMTP_CLIENTS])
+		config_warn("ulimit -n is %ld: a worker serves only %ld clients at once, "
+		    "MAX_SMTP_CLIENTS=%ld takes ulimit -n %d", room + SPARE_FDS + c->listen.n,
+		    room, c->num[MAX_SMTP_CLIENTS], FDS);
+	return 0;
 }
 
 /*
@@ -3130,7 +3142,6 @@ static int
 configure(const char *event)
 {
 	struct config c;
-	long room;
 	int status = config_load(&c);
 
 	if (status == 0 && testing)
@@ -3143,14 +3154,6 @@ configure(const char *event)
 	tls_use();
 	config_free(&conf);
 	conf = c;
-	room = limit_descriptors();
-	if (room < 1)
-		die("ulimit -n leaves no descriptor for clients: %d are needed",
-		    SPARE_FDS + conf.listen.n + 1);
-	if (room * conf.num[GSMTP_WORKERS] < conf.num[MAX_SMTP_CLIENTS])
-		config_warn("ulimit -n is %ld: a worker serves only %ld clients at once, "
-		    "MAX_SMTP_CLIENTS=%ld takes ulimit -n %d", room + SPARE_FDS + conf.listen.n,
-		    room, conf.num[MAX_SMTP_CLIENTS], FDS);
 	if (testing)
 		return 0;
 	log_line(0, "%s version=%s host=%s listen=%s port=%s workers=%ld tls=%s", event, VERSION,
@@ -3199,12 +3202,9 @@ replace(void)
 static void
 master_loop(void)
 {
-	long long until;
-
 	master.started = now = clock_ms();
 	for (;;) {
-		until = master.stop_at ? master.stop_at : replace();
-		master_wait(until);
+		master_wait(master.stop_at ? master.stop_at : replace());
 		if (got_usr1) {
 			got_usr1 = 0;
 			counters();
@@ -3285,21 +3285,19 @@ catch_signals(void)
 {
 	static const int heard[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD };
 	struct sigaction sa;
-	sigset_t blocked;
 	size_t i;
 
 	memset(&sa, 0, sizeof(sa));
 	sigemptyset(&sa.sa_mask);
-	sigemptyset(&blocked);
 	sigemptyset(&unblocked);
 	sa.sa_handler = on_signal;
 	for (i = 0; i < sizeof(heard) / sizeof(*heard); i++) {
-		sigaddset(&blocked, heard[i]);
+		sigaddset(&sa.sa_mask, heard[i]);
 		sigaction(heard[i], &sa, NULL);
 	}
 	sa.sa_handler = SIG_IGN;
 	sigaction(SIGPIPE, &sa, NULL);
-	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	sigprocmask(SIG_SETMASK, &sa.sa_mask, NULL);
 }
 
 int

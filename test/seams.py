@@ -1032,6 +1032,22 @@ def account(db, name, how):
 
 
 @test
+def t11_more_addresses_than_descriptors(db):
+    """A HUP to more addresses than ulimit -n allows for is refused; the master lives on."""
+    server = Odd(db, under=["sh", "-c", "ulimit -n 30 && exec \"$@\"", "sh"], GSMTP_WORKERS="1")
+    server.config["GSMTP_LISTEN"] = ",".join("127.0.0.%d:%d" % (n, server.port) for n in range(1, 11))
+    server.write()
+    server.hup()
+    line = server.logged("reload-error", 5)
+    ok("it is refused", line and "ulimit -n" in line, server.log()[-300:])
+    same("mail as before", deliver_once(server), 250)
+    same("the new addresses are closed", listening(server.port, "127.0.0.2"), False)
+    same("-t says it as well", check(db, "-t", under=server.under,
+                                     GSMTP_LISTEN=server.config["GSMTP_LISTEN"])[0], 1)
+    server.stop()
+
+
+@test
 def t12_an_account_of_the_workers(db):
     with account(db, "nobody", "IDENTIFIED VIA unix_socket"):
         status, text = check(db, "-t", MYSQL_USER="nobody")
