@@ -26,7 +26,6 @@
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
 #define COMMENT_MAX 1024		/* octets in which a comment ends, or it is none */
-#define SECTIONS_MAX 20			/* of a parameter, RFC 2231 3; each is looked for anew */
 #define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
 #define DIGITS "0123456789"
 #define BAD_MAX 1000			/* characters that are none, as any text may have */
@@ -64,6 +63,13 @@ static char
 lower(char c)
 {
 	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+static void
+lower_all(char *p)
+{
+	for (; *p; p++)
+		*p = lower(*p);
 }
 
 static struct mime_span
@@ -216,6 +222,8 @@ finish(struct out *o)
 
 /* How a charset is built, which tells what an octet that is no character costs. */
 enum form {
+	UNKNOWN,			/* the label tells nothing: UTF-8, or else windows-1252 */
+	UTF8, CP1252,			/* done here; iconv() does the others */
 	OCTETS,				/* one octet a character, or not known */
 	PAIRS, SJIS, GB, BIG5,		/* ASCII, and two octets >= 0x81 for most characters */
 	EUC_JP, JP, KR, HZ, UTF7,	/* made into others, see conv_shift() */
@@ -228,9 +236,9 @@ enum form {
  * some more. Of several names the first is best and not everywhere to be had.
  */
 static const struct { const char *labels, *names; enum form form; } charsets[] = {
-	{ " utf8 unicode11utf8 unicode20utf8 utf8mb4 ", "UTF-8", OCTETS },
-	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 ", "", OCTETS },
-	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "CP1252", OCTETS },
+	{ " utf8 unicode11utf8 unicode20utf8 utf8mb4 ", "", UTF8 },
+	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 ", "", UNKNOWN },
+	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "", CP1252 },
 	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS },
 	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS },
 	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS },
@@ -256,7 +264,6 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 
 /* A conversion, fed with pieces. */
 struct conv {
-	enum { UTF8, CP1252, ICONV } kind;
 	char names[4 * LABEL_MAX];	/* what iconv may call the charset, "" where nobody knows */
 	enum form form;
 	iconv_t cd, other;		/* other: for pairs that cd lacks, see put_other() */
@@ -320,6 +327,7 @@ find_charset(struct conv *c, const char *label)
 			c->seven = c->form >= JP && c->form <= UTF7;
 			return;
 		}
+	c->form = OCTETS;
 	/* Code pages and ISO 8859 have their numbers everywhere; the rest is left to iconv. */
 	name[n] = '\0';
 	if (n > 4 && memcmp(name, "8859", 4) == 0)
@@ -331,7 +339,7 @@ find_charset(struct conv *c, const char *label)
 		strcat(strcat(strcat(strcat(c->names, " "), label), " "), name);
 }
 
-/* Opens the first of the names between spaces that iconv knows. */
+/* Opens the first of the names between spaces that iconv knows, or gives (iconv_t)-1. */
 static iconv_t
 open_any(const char *names)
 {
@@ -347,6 +355,15 @@ open_any(const char *names)
 			cd = iconv_open("UTF-8", name);
 	}
 	return cd;
+}
+
+/* Begins with the charset that was found: 1, or 0 where nobody knows it. */
+static int
+conv_start(struct conv *c)
+{
+	if (c->form >= OCTETS)
+		c->cd = open_any(c->names);
+	return c->form == UTF8 || c->form == CP1252 || c->cd != (iconv_t)-1;
 }
 
 enum { INVALID = 1, EIGHT = 2 };	/* what text may have that is taken as UTF-8 */
@@ -514,7 +531,7 @@ conv_iconv(struct conv *c)
 	c->fed += n;
 	while (n > 0 && !c->o->full) {
 		if (c->bad > BAD_MAX + c->fed / BAD_RATIO) {
-			c->kind = UTF8;
+			c->form = UTF8;
 			return c->len - n + put_utf8(c->o, p, n, &c->seen);
 		}
 		give = n < slice ? n : slice;
@@ -547,9 +564,9 @@ conv_octets(struct conv *c)
 {
 	size_t done = c->len;
 
-	if (c->kind == ICONV)
+	if (c->form >= OCTETS)
 		done = conv_iconv(c);
-	else if (c->kind == CP1252)
+	else if (c->form == CP1252)
 		put_cp1252(c->o, c->in, c->len);
 	else
 		done = put_utf8(c->o, c->in, c->len, &c->seen);
@@ -559,61 +576,59 @@ conv_octets(struct conv *c)
 }
 
 /*
- * EUC-JP. Its pairs are converted as Shift_JIS, of which one row is two rows of
- * EUC-JP: CP932 has the rows that vendors added (13, 89 to 92), and iconv's
- * EUC-JP takes some of them for private use.
+ * An octet of an EUC charset. EUC-JP's pairs are converted as Shift_JIS, of which
+ * one row is two rows of EUC-JP: CP932 has the rows that vendors added (13, 89 to
+ * 92), and iconv's EUC-JP takes some of them for private use.
  */
 static void
-conv_eucjp(struct conv *c, const char *p, size_t n)
+eucjp_octet(struct conv *c, char u)
 {
-	const char *end = p + n;
-	unsigned a, b;
+	unsigned a, b = (unsigned char)u;
 
-	for (; p < end; p++) {
-		b = (unsigned char)*p;
-		if (c->paired == 0 && b < 0x80) {
-			c->in[c->len++] = *p;
-			continue;
-		}
-		c->pair[c->paired++] = *p;
-		a = (unsigned char)c->pair[0];
-		if (c->paired == 1 ? (a > 0xa0 && a < 0xff) || a == 0x8e || a == 0x8f :
-		    c->paired == 2 && a == 0x8f && b > 0x80)
-			continue;		/* more of it comes */
-		if (c->paired == 1 || b < 0xa1 || b == 0xff || (a == 0x8e && b > 0xdf)) {
-			c->in[c->len++] = NONE;
-			if (b < 0x80)
-				c->in[c->len++] = *p;
-		} else if (a == 0x8f) {		/* JIS X 0212 */
-			conv_octets(c);
-			if (!put_other(c, c->pair, 3))
-				c->in[c->len++] = NONE;
-		} else {
-			if (a != 0x8e)
-				c->in[c->len++] = (char)((a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1));
-			c->in[c->len++] = (char)(a == 0x8e ? b : a % 2 == 0 ? b - 2 : b - 0x61 + (b > 0xdf));
-		}
-		c->paired = 0;
+	if (c->paired == 0 && b < 0x80) {
+		c->in[c->len++] = u;
+		return;
 	}
+	c->pair[c->paired++] = u;
+	a = (unsigned char)c->pair[0];
+	if (c->paired == 1 ? (a > 0xa0 && a < 0xff) || a == 0x8e || a == 0x8f :
+	    c->paired == 2 && a == 0x8f && b > 0x80)
+		return;			/* more of it comes */
+	if (c->paired == 1 || b < 0xa1 || b == 0xff || (a == 0x8e && b > 0xdf)) {
+		c->in[c->len++] = NONE;
+		if (b < 0x80)
+			c->in[c->len++] = u;
+	} else if (a == 0x8f) {		/* JIS X 0212 */
+		conv_octets(c);
+		if (!put_other(c, c->pair, 3))
+			c->in[c->len++] = NONE;
+	} else {
+		if (a != 0x8e)
+			c->in[c->len++] = (char)((a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1));
+		c->in[c->len++] = (char)(a == 0x8e ? b : a % 2 == 0 ? b - 2 : b - 0x61 + (b > 0xdf));
+	}
+	c->paired = 0;
 }
 
 /*
- * An escape sequence's next octet: 1 where it is whole now, with its effect on
- * set. "~" and one octet in HZ; else ESC, up to two of 0x20 to 0x2f, a last one.
+ * An escape sequence's next octet; at its end it has its effect on set. "~" and
+ * one octet in HZ; else ESC, up to two of 0x20 to 0x2f, a last one.
  */
-static int
+static void
 take_escape(struct conv *c, char u)
 {
 	c->esc[c->escaped++] = u;
 	if (c->escaped == 1 || (c->form != HZ && c->escaped < 4 && u >= ' ' && u <= '/'))
-		return 0;
-	if (u == '\n' || (c->form == HZ && (u == '{' || u == '}')))
+		return;
+	c->escaped = 0;
+	if (c->form == HZ && u == '~')
+		c->in[c->len++] = u;
+	else if (u == '\n' || (c->form == HZ && (u == '{' || u == '}')))
 		c->set = u == '{' ? 'd' : 0;
 	else if (c->form == JP && c->esc[1] == '$' && memchr("@BDOQ", u, 5))
 		c->set = u == 'D' ? 's' : 'd';
 	else if (c->form == JP && c->esc[1] == '(' && memchr("BHIJ", u, 4))
 		c->set = u == 'I' ? 'k' : u == 'J' ? 'r' : 0;
-	return 1;
 }
 
 /*
@@ -623,46 +638,34 @@ take_escape(struct conv *c, char u)
  * two encoded-words. Each line begins in ASCII.
  */
 static void
-conv_shift(struct conv *c, const char *p, size_t n)
+shift_octet(struct conv *c, char u)
 {
-	char euc[2 * PIECE], *to = c->form == JP ? euc : c->in + c->len, *q = to;
-	const char *end = p + n;
-
-	for (; p < end; p++) {
-		char u = *p;
-
-		if (c->escaped > 0 || u == (c->form == HZ ? '~' : '\033')) {
-			if (take_escape(c, u)) {
-				c->escaped = 0;
-				if (c->esc[0] == '~' && u == '~')
-					*q++ = '~';
-			}
-			continue;
-		}
-		if (c->form == KR && (u == '\016' || u == '\017')) {
-			c->set = u == '\016' ? 'd' : 0;
-			continue;
-		}
-		if (u == '\n')
-			c->set = 0;
-		if (c->set == 'r' && (u == '\\' || u == '~')) {	/* JIS X 0201: yen, overline */
-			conv_eucjp(c, to, (size_t)(q - to));
-			conv_octets(c);
-			put_char(c->o, u == '~' ? 0x203e : 0xa5);
-			q = to;
-		} else if (c->set && c->set != 'r' && is_ascii(u) && u > ' ') {
-			if (c->set == 'k')
-				*q++ = '\x8e';
-			else if (c->set == 's' && (c->third = !c->third))
-				*q++ = '\x8f';
-			*q++ = (char)(u | 0x80);
-		} else
-			*q++ = u;
+	if (c->escaped > 0 || u == (c->form == HZ ? '~' : '\033')) {
+		take_escape(c, u);
+		return;
+	}
+	if (c->form == KR && (u == '\016' || u == '\017')) {
+		c->set = u == '\016' ? 'd' : 0;
+		return;
+	}
+	if (u == '\n')
+		c->set = 0;
+	if (c->set == 'r' && (u == '\\' || u == '~')) {	/* JIS X 0201: yen, overline */
+		conv_octets(c);
+		put_char(c->o, u == '~' ? 0x203e : 0xa5);
+		return;
+	}
+	if (c->set && c->set != 'r' && is_ascii(u) && u > ' ') {
+		if (c->set == 'k')
+			eucjp_octet(c, '\x8e');
+		else if (c->set == 's' && (c->third = !c->third))
+			eucjp_octet(c, '\x8f');
+		u = (char)(u | 0x80);
 	}
 	if (c->form == JP)
-		conv_eucjp(c, to, (size_t)(q - to));
+		eucjp_octet(c, u);
 	else
-		c->len += (size_t)(q - to);
+		c->in[c->len++] = u;
 }
 
 /* ---- lines ---- */
@@ -810,7 +813,7 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 {
 	const char *p = d->in.ptr, *end = p + d->in.len, *next, *lf;
 	size_t n = 0;
-	unsigned bits;
+	unsigned bits, u;
 	int len, i;
 
 	for (; p < end && cap - n >= 63; p = next) {
@@ -825,9 +828,10 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 			continue;
 		}
 		for (len = (*p++ - ' ') & 63; len > 0 && p < next; len -= 3, p += 4) {
-			for (bits = 0, i = 0; i < 4; i++)
-				bits = bits << 6 | (p + i < next && is_ascii(p[i]) && p[i] >= ' ' ?
-				    (unsigned)(p[i] - ' ') & 63 : 0);
+			for (bits = 0, i = 0; i < 4; i++) {
+				u = p + i < next ? (unsigned char)p[i] - 32u : 0;
+				bits = bits << 6 | (u < 96 ? u & 63 : 0);
+			}
 			for (i = 0; i < 3 && i < len; i++)
 				dst[n++] = (char)(bits >> (16 - 8 * i));
 		}
@@ -938,28 +942,23 @@ utf7_units(struct conv *c)
 
 /* UTF-7, RFC 2152: ASCII, and UTF-16 in base64 between "+" and "-". set: 1 there, 2 later. */
 static void
-conv_utf7(struct conv *c, const char *p, size_t n)
+utf7_octet(struct conv *c, char u)
 {
-	size_t i;
 	int ended;
 
-	for (i = 0; i < n; i++) {
-		if (c->len > sizeof(c->in) - 24)
-			conv_octets(c);
-		if (c->set && b64[(unsigned char)p[i]] & B64) {
-			c->esc[c->escaped++] = p[i];
-			if (c->escaped == sizeof(c->esc)) {
-				utf7_units(c);
-				c->set = 2;
-			}
-			continue;
+	if (c->set && b64[(unsigned char)u] & B64) {
+		c->esc[c->escaped++] = u;
+		if (c->escaped == sizeof(c->esc)) {
+			utf7_units(c);
+			c->set = 2;
 		}
-		ended = c->set && utf7_units(c) && p[i] == '-';
-		c->set = p[i] == '+';
-		if (!c->set && !ended) {
-			c->in[c->len++] = 0;
-			c->in[c->len++] = p[i];
-		}
+		return;
+	}
+	ended = c->set && utf7_units(c) && u == '-';
+	c->set = u == '+';
+	if (!c->set && !ended) {
+		c->in[c->len++] = 0;
+		c->in[c->len++] = u;
 	}
 }
 
@@ -970,11 +969,11 @@ conv_end(struct conv *c)
 	char buf[64], *dst = buf;
 	size_t room = sizeof(buf);
 
-	if (c->kind == ICONV && c->form == UTF7 && c->set) {
+	if (c->form == UTF7 && c->set) {
 		utf7_units(c);
 		conv_octets(c);
 	}
-	if (c->kind == ICONV)
+	if (c->form >= OCTETS)
 		c->len = c->len + c->paired > 0;
 	for (; c->len > 0; c->len--)
 		put_char(c->o, REPLACEMENT);
@@ -987,34 +986,23 @@ conv_end(struct conv *c)
 		iconv_close(c->other);
 }
 
-/* Begins with the charset that was found: 1, or 0 where nobody knows it. */
-static int
-conv_start(struct conv *c)
-{
-	c->kind = strcmp(c->names, "UTF-8") == 0 ? UTF8 :
-	    strcmp(c->names, "CP1252") == 0 ? CP1252 : ICONV;
-	return c->kind != ICONV || (c->cd = open_any(c->names)) != (iconv_t)-1;
-}
-
 /* A byte-order mark at the beginning of a text beats its label. */
 static void
 find_mark(struct conv *c, struct decoder d)
 {
 	char first[64] = "";
-	const char *name = NULL;
 
 	decode(&d, first, sizeof(first));
 	if (memcmp(first, BOM, 3) == 0)
-		name = "UTF-8";
-	else if (c->form == UTF32)
-		c->names[6] = memcmp(first, "\0\0\xfe\xff", 4) == 0 ? 'B' : c->names[6];
-	else if (memcmp(first, "\xfe\xff", 2) == 0 || memcmp(first, "\xff\xfe", 2) == 0)
-		name = *first == '\xfe' ? "UTF-16BE" : "UTF-16LE";
-	if (name == NULL)
-		return;
-	strcpy(c->names, name);
-	c->form = name[4] == '8' ? OCTETS : UTF16;
-	c->seven = 0;
+		c->form = UTF8;
+	else if (c->form == UTF32 && memcmp(first, "\0\0\xfe\xff", 4) == 0)
+		strcpy(c->names, "UTF-32BE");
+	else if (c->form != UTF32 && (memcmp(first, "\xfe\xff", 2) == 0 ||
+	    memcmp(first, "\xff\xfe", 2) == 0)) {
+		c->form = UTF16;
+		strcpy(c->names, *first == '\xfe' ? "UTF-16BE" : "UTF-16LE");
+	}
+	c->seven &= c->form != UTF8 && c->form != UTF16;
 }
 
 /*
@@ -1024,20 +1012,26 @@ find_mark(struct conv *c, struct decoder d)
 static void
 convert_all(struct conv *c, struct decoder *d)
 {
-	char piece[PIECE - SLICE];
-	size_t n;
+	char piece[PIECE / 2 - 2 * SLICE];	/* of which one octet makes two at most */
+	enum form form;
+	size_t n, i;
+	int octets;
 
 	do {
 		if (c->guess && c->o->ptr ? c->seen & INVALID : c->o->full)
 			return;
-		if (c->kind == ICONV && c->form >= EUC_JP && c->form <= UTF7) {
-			n = decode(d, piece, sizeof(piece));
-			(c->form == EUC_JP ? conv_eucjp : c->form == UTF7 ? conv_utf7 : conv_shift)(c, piece,
-			    n);
-		} else {
-			n = decode(d, c->in + c->len, sizeof(c->in) - c->len);
-			c->len += n;
-		}
+		form = c->form;
+		octets = form >= EUC_JP && form <= UTF7;
+		n = octets ? decode(d, piece, sizeof(piece)) :
+		    decode(d, c->in + c->len, sizeof(c->in) - c->len);
+		c->len += octets ? 0 : n;
+		for (i = 0; octets && i < n; i++)
+			if (form == EUC_JP)
+				eucjp_octet(c, piece[i]);
+			else if (form == UTF7)
+				utf7_octet(c, piece[i]);
+			else
+				shift_octet(c, piece[i]);
 		assert(c->len <= sizeof(c->in));
 		conv_octets(c);
 	} while (n > 0 || next_word(d));
@@ -1055,6 +1049,7 @@ convert(struct decoder *d, int raw, struct out *o)
 	struct out before = *o;
 	struct decoder again = *d;
 	char label[LABEL_MAX];
+	enum form form;
 
 	if (d->in.len == 0 && !d->words)
 		return;
@@ -1067,18 +1062,20 @@ convert(struct decoder *d, int raw, struct out *o)
 	if (!raw)
 		find_mark(&c, *d);
 	c.seven &= !raw || c.form == JP || c.form == KR;
-	if (raw && (c.form >= UTF16 || strcmp(c.names, "UTF-8") == 0))
-		c.names[0] = '\0';
-	c.guess = raw || c.seven || c.names[0] == '\0' || !conv_start(&c);
+	if (raw && (c.form >= UTF16 || c.form == UTF8))
+		c.form = UNKNOWN;
+	form = c.form;
+	c.guess = raw || c.seven || !conv_start(&c);
 	if (c.guess)
-		c.kind = UTF8;
+		c.form = UTF8;
 	convert_all(&c, d);
 	/* Guessed wrong: it is no UTF-8, or it is ASCII and may be a seven-bit form. */
 	if (c.guess && (c.seen & INVALID || c.len > 0 || (c.seven && !(c.seen & EIGHT)))) {
 		c.guess = 0;
 		c.len = 0;
+		c.form = form;
 		if (!conv_start(&c))
-			c.kind = CP1252;
+			c.form = CP1252;
 		*o = before;
 		*d = again;
 		convert_all(&c, d);
@@ -1389,53 +1386,42 @@ value_octets(struct mime_span v, int quoted, int percent, char *dst, size_t cap)
 	return n;
 }
 
-/* Is this section number at of the wanted name, or all of it? percent: with a "*" at its end. */
-static int
-is_section(struct mime_span name, const char *want, int at, int *whole, int *percent)
-{
-	const char *p = name.ptr + strlen(want), *end = name.ptr + name.len;
-	int number = 0;
-
-	if (!begins(name, want))
-		return 0;
-	*percent = p < end && end[-1] == '*';
-	end -= *percent;
-	*whole = p == end;
-	if (*whole || *p++ != '*')
-		return *whole && at == 0;
-	while (p < end && is_digit(*p) && number < 100)
-		number = number * 10 + *p++ - '0';
-	return p == end && number == at;
-}
-
 size_t
 mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 {
+	/* RFC 2231 3; each is looked for anew */
+	static const char *const sections[] = { "*0", "*1", "*2", "*3", "*4", "*5", "*6", "*7",
+	    "*8", "*9", "*10", "*11", "*12", "*13", "*14", "*15", "*16", "*17", "*18", "*19" };
 	struct out o = { dst, 0, cap - 1, 0, 0 };
 	struct mime_span in, n, v;
 	char octets[2048];
 	struct decoder d = { .in = { octets, 0 }, .charset = { "", 0 } };
-	int quoted, percent, whole = 0, at, found = 1;
+	const char *q, *r, *end;
+	int quoted, percent, whole = 0, found = 1;
+	size_t at;
 
 	if (value.len > PARAM_MAX)
 		value.len = PARAM_MAX;
-	for (at = 0; found && !whole && at < SECTIONS_MAX; at++)
+	for (at = 0; !whole && at < sizeof(sections) / sizeof(*sections); at++) {
 		for (in = value, found = 0; !found && next_param(&in, &n, &v, &quoted); ) {
-			if (!is_section(n, name, at, &whole, &percent))
+			percent = n.len > 0 && n.ptr[n.len - 1] == '*';
+			if (!begins(n, name))
 				continue;
-			found = 1;
-			if (percent && at == 0) {	/* charset'language'text */
-				const char *q = memchr(v.ptr, '\'', v.len), *r = q == NULL ? NULL :
-				    memchr(q + 1, '\'', (size_t)(v.ptr + v.len - q) - 1);
-
-				if (r != NULL) {
-					d.charset = span(v.ptr, q);
-					v = span(r + 1, v.ptr + v.len);
-				}
-			}
-			d.in.len += value_octets(v, quoted, percent, octets + d.in.len,
-			    sizeof(octets) - d.in.len);
+			n = span(n.ptr + strlen(name), n.ptr + n.len - percent);
+			whole = at == 0 && n.len == 0;
+			found = whole || mime_is(n, sections[at]);
 		}
+		if (!found)
+			break;
+		end = v.ptr + v.len;
+		if (percent && at == 0 && (q = memchr(v.ptr, '\'', v.len)) != NULL &&
+		    (r = memchr(q + 1, '\'', (size_t)(end - q) - 1)) != NULL) {
+			d.charset = span(v.ptr, q);	/* charset'language'text */
+			v = span(r + 1, end);
+		}
+		d.in.len += value_octets(v, quoted, percent, octets + d.in.len,
+		    sizeof(octets) - d.in.len);
+	}
 	convert(&d, 0, &o);
 	return finish(&o);
 }
@@ -1589,7 +1575,7 @@ static void
 parse_type(struct mime_part *part, struct mime_span v)
 {
 	const char *end = v.ptr + v.len, *p;
-	size_t n = token_len(v.ptr, end), k, i;
+	size_t n = token_len(v.ptr, end), k;
 
 	p = skip_cfws(v.ptr + n, end);
 	p = p < end && *p == '/' ? skip_cfws(p + 1, end) : end;
@@ -1600,8 +1586,7 @@ parse_type(struct mime_part *part, struct mime_span v)
 		part->type[n] = '/';
 		memcpy(part->type + n + 1, p, k);
 		part->type[n + 1 + k] = '\0';
-		for (i = 0; i < n + 1 + k; i++)
-			part->type[i] = lower(part->type[i]);
+		lower_all(part->type);
 		return;
 	}
 	for (p = v.ptr; p < end && *p != ';'; p++)
@@ -1614,7 +1599,6 @@ static void
 describe(struct mime_part *p, int digest)
 {
 	struct mime_span name, v, header = p->header, t;
-	char *c;
 	int type = 0, disposition = 0, encoding = 0;
 
 	strcpy(p->type, digest ? "message/rfc822" : "text/plain");	/* RFC 2046 5.1.5 */
@@ -1632,8 +1616,7 @@ describe(struct mime_part *p, int digest)
 			parse_type(p, t);
 			mime_param(v, "charset", p->charset, sizeof(p->charset));
 			p->charset[strcspn(p->charset, "\",")] = '\0';
-			for (c = p->charset; *c; c++)
-				*c = lower(*c);
+			lower_all(p->charset);
 		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0)
 			p->encoding = begins(t, "base64") ? MIME_BASE64 :
 			    begins(t, "quoted-printable") ? MIME_QP :
