@@ -1,9 +1,9 @@
-# test/lib.sh - what the scripts beside it share; to be sourced by them, in plain sh
+# test/lib.sh - what the scripts here and a folder below share; to be sourced by them, in plain sh
 #
 # Everything they start is private: a MariaDB on a Unix socket with its data
 # under test/.run, smtpd on loopback, each ended by its own process id.
 
-root=$(CDPATH= cd "$(dirname "$0")/.." && pwd) || exit 1
+root=$(CDPATH= cd "$(dirname "$0")/.." && { [ -f Makefile ] || cd ..; } && pwd) || exit 1
 here=$root/test
 demo=${SMTPD_TEST_DIR:-$here/.run/demo}	# where test/run keeps its database
 case $demo in /*) ;; *) demo=$(pwd)/$demo ;; esac

@@ -27,7 +27,7 @@ options.add_argument("-d", type=float)
 options.add_argument("-b")
 options.add_argument("load", nargs="*")
 options = options.parse_args()
-sys.path.insert(0, os.path.join(ROOT, "test"))
+sys.path.insert(0, os.path.join(ROOT, "test", "system"))
 sys.dont_write_bytecode = True
 import live  # noqa: E402
 

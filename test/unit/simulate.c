@@ -31,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../db.h"
+#include "../../db.h"
 
 #define MS 1000LL			/* of the clock's microseconds */
 #define SECOND 1000000LL

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A ledger of mails against faults: what was answered 250 is in the table, exactly.
 
-	python3 test/torture.py [--short] [-v] [fault]...
+	python3 test/system/torture.py [--short] [-v] [fault]...
 
 Clients send unique mails as fast as they are answered, try again what was
 deferred or cut off, as any sender does, and note every answer. Meanwhile one

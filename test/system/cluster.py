@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The ledger of torture.py against three Galera nodes, all of them in MYSQL_HOST.
 
-	python3 test/cluster.py [--short] [-v]
+	python3 test/system/cluster.py [--short] [-v]
 
 Nodes are killed, stopped and restarted one after the other under load; in the
 end every node has exactly the mails that were acknowledged.

@@ -1,7 +1,7 @@
 /*
  * db_test - db.c against a real server: db_test socket pid [name...]
  *
- * The server is this test's own: test/db_test.sh starts it. A second, plain
+ * The server is this test's own: test/unit/db_test.sh starts it. A second, plain
  * connection looks at what was stored and makes the trouble.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../db.h"
+#include "../../db.h"
 
 #define MAILS 256
 #define LARGE 17000000

@@ -24,10 +24,11 @@ import time
 import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(HERE)
+TEST = os.path.dirname(HERE)
+ROOT = os.path.dirname(TEST)
 NAME = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-KEPT = os.path.join(HERE, ".run", "kept")	# what is unpacked once and used again
-DIR = os.environ.get("SMTPD_TEST_DIR") or os.path.join(HERE, ".run", NAME)
+KEPT = os.path.join(TEST, ".run", "kept")	# what is unpacked once and used again
+DIR = os.environ.get("SMTPD_TEST_DIR") or os.path.join(TEST, ".run", NAME)
 BINARY = os.environ.get("SMTPD_TEST_BINARY", "smtpd")   # beside the Makefile, or a path
 PORTS = os.environ.get("SMTPD_TEST_PORTS", "3000-3199")
 

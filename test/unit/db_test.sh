@@ -1,9 +1,9 @@
 #!/bin/sh
-# test/db_test.sh - db.c against a private MariaDB; the last line is "N passed, N failed"
+# test/unit/db_test.sh - db.c against a private MariaDB; the last line is "N passed, N failed"
 #
-#	sh test/db_test.sh [name...]		all tests or those named
-#	CC=clang CFLAGS='-g -fsanitize=address' WRAPPER=valgrind sh test/db_test.sh
-. "$(dirname "$0")/lib.sh"
+#	sh test/unit/db_test.sh [name...]		all tests or those named
+#	CC=clang CFLAGS='-g -fsanitize=address' WRAPPER=valgrind sh test/unit/db_test.sh
+. "$(dirname "$0")/../lib.sh"
 
 need cc mysql.h mariadbd mariadb
 work=${SMTPD_TEST_DIR:-$here/.run/db_test}
@@ -13,7 +13,7 @@ trap 'exit 1' HUP INT TERM
 mkdir -p "$work"
 config=$(command -v mariadb_config || command -v mysql_config) || config='pkg-config libmariadb'
 ${CC:-cc} ${CFLAGS:--O2} $($config --cflags) -o "$work/db_test" \
-	"$here/db_test.c" "$root/db.c" $($config --libs) || exit 1
+	"$here/unit/db_test.c" "$root/db.c" $($config --libs) || exit 1
 db_start "$work"
 {
 	echo 'CREATE DATABASE IF NOT EXISTS mail; USE mail; DROP TABLE IF EXISTS new_mail;'

@@ -6,7 +6,7 @@
  * splits. Whole dialogues with BDAT and STARTTLS go through the loop of
  * fuzz_session.c, whose stubs these are, in every split into two and three reads.
  *
- *	cc -fsanitize=address,undefined test/data_test.c mime.c; ./a.out
+ *	cc -fsanitize=address,undefined test/unit/data_test.c mime.c; ./a.out
  */
 #define _DEFAULT_SOURCE 1
 #define _FILE_OFFSET_BITS 64	/* as smtpd.c, which is included below */
@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../mime.h"
+#include "../../mime.h"
 
 /* The message is whole: save_email() looks at its header first. */
 static struct { char text[32]; size_t len; int count; } ended;

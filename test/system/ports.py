@@ -10,14 +10,14 @@ import re
 import sys
 
 sys.dont_write_bytecode = True
-from live import BINARY, HERE, ROOT, Database, Server, done, ok, same, session
+from live import BINARY, ROOT, TEST, Database, Server, done, ok, same, session
 from e2e import MAIL, deliver
 
 
 def mails():
     yield "e2e", MAIL, ["b@test.example", "C@Test.Example", '"a b"@test.example']
-    for name in sorted(glob.glob(os.path.join(HERE, "*.eml")) +
-                       glob.glob(os.path.join(HERE, "seeds-mime", "*"))):
+    for name in sorted(glob.glob(os.path.join(TEST, "*.eml")) +
+                       glob.glob(os.path.join(TEST, "unit", "seeds-mime", "*"))):
         with open(name, "rb") as f:
             mail = f.read()
         if name.endswith(".eml"):

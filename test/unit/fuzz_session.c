@@ -25,8 +25,8 @@
  *   - however the octets are sliced, replies and mails are the same; but for
  *     STARTTLS, where what comes in one read with it is dropped.
  *
- *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz_session.c mime.c
- *	cc -DSTANDALONE -g -fsanitize=address,undefined test/fuzz_session.c mime.c; ./a.out FILE...
+ *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/unit/fuzz_session.c mime.c
+ *	cc -DSTANDALONE -g -fsanitize=address,undefined test/unit/fuzz_session.c mime.c; ./a.out FILE...
  */
 #define _DEFAULT_SOURCE 1
 #define _FILE_OFFSET_BITS 64	/* as smtpd.c, which is included below */
@@ -63,7 +63,7 @@ static time_t	fuzz_time(void);
 #define CHECKED
 #define main smtpd_main
 #define TLS
-#include "../smtpd.c"
+#include "../../smtpd.c"
 #undef main
 #undef read
 #undef close

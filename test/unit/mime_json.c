@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../mime.h"
+#include "../../mime.h"
 
 #define MAX (1 << 26)
 

@@ -21,8 +21,9 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(HERE)
-WORK = os.environ.get("SMTPD_TEST_DIR") or os.path.join(HERE, ".run", "mime_diff")
+TEST = os.path.dirname(HERE)
+ROOT = os.path.dirname(TEST)
+WORK = os.environ.get("SMTPD_TEST_DIR") or os.path.join(TEST, ".run", "mime_diff")
 SEED = int(sys.argv[1]) if len(sys.argv) > 1 else 5322
 ROUNDS = 1			# of what is there for each charset; the rest comes as often as it says
 POLICY = email.policy.SMTP.clone(max_line_length=76)
@@ -479,7 +480,7 @@ def read(raw):
 # ---- the comparison
 
 def build():
-    """test/mime_json.c with mime.c: under the sanitizers where there are any."""
+    """test/unit/mime_json.c with mime.c: under the sanitizers where there are any."""
     os.makedirs(WORK, exist_ok=True)
     program = os.path.join(WORK, "mime_json")
     cc = os.environ.get("CC", "cc")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plays test/dialogue/*.smtp three ways: turn by turn, in one write, one octet a write.
+"""Plays test/system/dialogue/*.smtp three ways: turn by turn, in one write, one octet a write.
 
 The replies and the mails stored must be those written down, whichever way. In a file:
 
