@@ -404,13 +404,14 @@ log_value(const char *text, char dst[PATH_MAX_IN + 1])
 	return dst;
 }
 
-/* -1 with errno; the old file stays in use then. */
+/* To a file, or "": to standard error. -1 with errno; the old one stays in use then. */
 static int
 log_open(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_NONBLOCK, 0640);
+	int fd = -1;
 
-	if (fd == -1)
+	if (*path && (fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_NONBLOCK,
+	    0640)) == -1)
 		return -1;
 	if (journal.fd != -1) {		/* what was said before there is one goes into it */
 		log_flush();
@@ -3109,7 +3110,7 @@ prepare(struct config *c)
 	int fresh = access(log, F_OK) == -1;
 	long room;
 
-	if (*log && log_open(log) == -1)
+	if (log_open(log) == -1)
 		return refuse("%s: GSMTP_LOG_FILE=%.900s: %s", c->source[GSMTP_LOG_FILE], log,
 		    strerror(errno));
 	if (testing && fresh)
@@ -3171,8 +3172,7 @@ reload(void)
 	int i;
 
 	if (configure("reload") == -1) {
-		if (*conf.text[GSMTP_LOG_FILE])		/* the one of before, anew */
-			log_open(conf.text[GSMTP_LOG_FILE]);
+		log_open(conf.text[GSMTP_LOG_FILE]);	/* the one of before, anew */
 		log_line(0, "reload-error %s: the old configuration stays", reason);
 		return;
 	}

@@ -328,20 +328,20 @@ def hup_takes_no_mistake(db):
 @test
 def hup_takes_another_log(db):
     """One that can be opened; else nothing of the new settings counts."""
-    one, two = (os.path.join(DIR, "hup-%s.log" % n) for n in ("one", "two"))
+    one, two, out = (os.path.join(DIR, "hup-%s.log" % n) for n in ("one", "two", "out"))
 
     def logged(name, what):
         if not os.path.exists(name):
             return False
         with open(name) as f:
             return what in f.read()
-    for name in one, two:
+    for name in one, two, out:
         if os.path.exists(name):
             os.unlink(name)
     rest = basis(db)
     where = int(re.search(r"127.0.0.1:(\d+)", rest).group(1))
     write(rest + "GM_ALLOWED_HOSTS=a.org\nGSMTP_LOG_FILE=%s\n" % one)
-    p = start([SMTPD, "-c", FILE], os.path.join(DIR, "hup.out"), cwd=DIR)
+    p = start([SMTPD, "-c", FILE], out, cwd=DIR)
     ok("it starts", wait(lambda: logged(one, "worker-start")))
     write(rest + "GM_ALLOWED_HOSTS=b.org\nGSMTP_LOG_FILE=/no/folder/log\n")
     p.send_signal(signal.SIGHUP)
@@ -357,8 +357,14 @@ def hup_takes_another_log(db):
     p.send_signal(signal.SIGHUP)
     ok("another log", wait(lambda: logged(two, "worker-start")))
     ok("with the reload in it", logged(two, " reload "))
+    write(rest + "GM_ALLOWED_HOSTS=b.org\n")
+    p.send_signal(signal.SIGHUP)
+    ok("none: standard error", wait(lambda: logged(out, " reload ")))
+    write(rest + "GM_ALLOWED_HOSTS=b.org\nGM_MAIL_TABLE=none\nGSMTP_LOG_FILE=%s\n" % two)
+    p.send_signal(signal.SIGHUP)
+    ok("which stays where nothing else is taken", wait(lambda: logged(out, "none' doesn't exist")))
     same("it ends", stop(p), 0)
-    ok("and its end", logged(two, " stopped"))
+    ok("and its end", logged(out, " stopped"))
 
 
 @test
