@@ -368,6 +368,7 @@ log_add(const char *line, size_t n)
  * One line, "time pid session event key=value ..."; session 0 is the server
  * itself. Every octet that is not printable ASCII is shown as \xHH here, in the
  * one place that all text of clients and servers passes on its way to the log.
+ * With -t it is a comment among the settings.
  */
 static void
 log_line(unsigned long session, const char *fmt, ...)
@@ -379,6 +380,10 @@ log_line(unsigned long session, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (testing) {
+		printf("# %s\n", text);
+		return;
+	}
 	len = (size_t)snprintf(line, sizeof(line), "%ld %lu ", journal.pid, session);
 	for (i = 0; text[i] && len + 6 < sizeof(line); i++) {
 		unsigned char c = (unsigned char)text[i];
@@ -2398,22 +2403,6 @@ refuse(const char *fmt, ...)
 	return -1;
 }
 
-/* What is a mistake most likely, but does not stop the start. */
-static void
-config_warn(const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (testing)
-		printf("# warning: %s\n", text);
-	else
-		log_line(0, "warning %s", text);
-}
-
 static void
 config_free(struct config *c)
 {
@@ -2619,10 +2608,10 @@ config_line(struct config *c, char *line, const char *source)
 		    source, name);
 		if (settings[i].kind != SECRET)
 			return -1;
-		config_warn("%s", reason);
+		log_line(0, "warning %s", reason);
 	}
 	if (strcmp(c->source[i], "default") != 0)
-		config_warn("%s: %s is set again: this counts, %s does not", source, name,
+		log_line(0, "warning %s: %s is set again: this counts, %s does not", source, name,
 		    c->source[i]);
 	return config_set(c, i, value, source);
 }
@@ -2651,7 +2640,7 @@ config_read(struct config *c, const char *path)
 	if (ferror(f))
 		status = refuse("%s: %s", path, strerror(errno));
 	if (*c->text[MYSQL_PASS] && fstat(fileno(f), &st) == 0 && (st.st_mode & S_IROTH))
-		config_warn("%s: every user can read MYSQL_PASS in it: chmod 600", path);
+		log_line(0, "warning %s: every user can read MYSQL_PASS in it: chmod 600", path);
 	free(line);
 	fclose(f);
 	return status;
@@ -2705,7 +2694,7 @@ config_finish(struct config *c)
 	if (c->num[GSMTP_WORKERS] < need)
 		config_number(c, GSMTP_WORKERS, need, "raised for MAX_SMTP_CLIENTS");
 	if (c->num[GSMTP_MAX_SIZE] > c->num[GSMTP_MAX_MEMORY])
-		config_warn("GSMTP_MAX_SIZE=%s is more than GSMTP_MAX_MEMORY=%s: larger mail "
+		log_line(0, "warning GSMTP_MAX_SIZE=%s is more than GSMTP_MAX_MEMORY=%s: larger mail "
 		    "gets 452", c->text[GSMTP_MAX_SIZE], c->text[GSMTP_MAX_MEMORY]);
 	return 0;
 }
@@ -2728,7 +2717,7 @@ config_load(struct config *c)
 		if (i < NAMES)
 			status = config_set(c, i, *e + len + 1, "environment");
 		else if (strncmp(*e, "GM_", 3) == 0 || strncmp(*e, "GSMTP_", 6) == 0)
-			config_warn("environment: \"%.100s\" is no setting", *e);
+			log_line(0, "warning environment: \"%.100s\" is no setting", *e);
 	}
 	for (i = 0; status == 0 && i < NAMES; i++)
 		if (cli[i])
@@ -3051,7 +3040,7 @@ find_user(struct config *c)
 		return refuse("%s: GSMTP_USER=%s: %s", c->source[GSMTP_USER], c->text[GSMTP_USER],
 		    errno ? strerror(errno) : "no such user");
 	if (found->pw_uid == 0)
-		config_warn("%s: GSMTP_USER=%s: the workers stay root", c->source[GSMTP_USER],
+		log_line(0, "warning %s: GSMTP_USER=%s: the workers stay root", c->source[GSMTP_USER],
 		    c->text[GSMTP_USER]);
 	c->user = *found;
 	return 0;
@@ -3129,7 +3118,7 @@ prepare(struct config *c)
 		return -1;
 	}
 	if (room * c->num[GSMTP_WORKERS] < c->num[MAX_SMTP_CLIENTS])
-		config_warn("ulimit -n is %ld: a worker serves only %ld clients at once, "
+		log_line(0, "warning ulimit -n is %ld: a worker serves only %ld clients at once, "
 		    "MAX_SMTP_CLIENTS=%ld takes ulimit -n %d", room + SPARE_FDS + c->listen.n,
 		    room, c->num[MAX_SMTP_CLIENTS], FDS);
 	return 0;
