@@ -2436,17 +2436,18 @@ is_domain(const char *text)
 }
 
 /*
- * Cuts "host", "host:port", "[v6]", "[v6]:port" or "v6" up; its parts are left in text. What is
- * an address with a port behind it and without, as ::1:2525, needs the brackets.
+ * Cuts "host", "host:port", "[v6]", "[v6]:port" or "v6" up; its parts last until the next
+ * call. What is an address with a port behind it and without, as ::1:2525, needs the brackets.
  */
 static int
-host_parse(struct mime_span item, char *text, size_t cap, const char **host, const char **service)
+host_parse(struct mime_span item, const char **host, const char **service)
 {
+	static char text[1024];
 	unsigned char addr[16];
 	uint64_t n;
 	char *colon, *end;
 
-	snprintf(text, cap, "%.*s", (int)item.len, item.ptr);
+	snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
 	*host = text;
 	*service = port;
 	colon = strrchr(text, ':');
@@ -2490,10 +2491,10 @@ config_takes(int i, struct mime_span item)
 {
 	const char *host, *service;
 	unsigned char addr[16] = { 0 };
-	char text[1024], parts[1024];
+	char text[1024];
 	uint64_t n;
 	size_t k;
-	int is_host = host_parse(item, parts, sizeof(parts), &host, &service) == 0;
+	int is_host = host_parse(item, &host, &service) == 0;
 
 	snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
 	for (k = 0; k < item.len; k++)
@@ -2694,8 +2695,8 @@ config_finish(struct config *c)
 	if (c->num[GSMTP_WORKERS] < need)
 		config_number(c, GSMTP_WORKERS, need, "raised for MAX_SMTP_CLIENTS");
 	if (c->num[GSMTP_MAX_SIZE] > c->num[GSMTP_MAX_MEMORY])
-		log_line(0, "warning GSMTP_MAX_SIZE=%s is more than GSMTP_MAX_MEMORY=%s: larger mail "
-		    "gets 452", c->text[GSMTP_MAX_SIZE], c->text[GSMTP_MAX_MEMORY]);
+		log_line(0, "warning GSMTP_MAX_SIZE=%s is more than GSMTP_MAX_MEMORY=%s: larger "
+		    "mail gets 452", c->text[GSMTP_MAX_SIZE], c->text[GSMTP_MAX_MEMORY]);
 	return 0;
 }
 
@@ -2835,14 +2836,13 @@ listen_all(struct config *c)
 	struct addrinfo ask, *found, *a;
 	const char *list = c->text[GSMTP_LISTEN], *host, *service;
 	struct mime_span item;
-	char text[300];
 	int error = 0, had;
 
 	memset(&ask, 0, sizeof(ask));
 	ask.ai_socktype = SOCK_STREAM;
 	ask.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
 	while (error == 0 && next_item(&list, &item)) {
-		(void)host_parse(item, text, sizeof(text), &host, &service);
+		(void)host_parse(item, &host, &service);
 		if (getaddrinfo(strcmp(host, "*") ? host : NULL, service, &ask, &found) != 0)
 			found = NULL;
 		/* "*" is one of either family: one that is not to be had does no harm. */
@@ -3040,8 +3040,8 @@ find_user(struct config *c)
 		return refuse("%s: GSMTP_USER=%s: %s", c->source[GSMTP_USER], c->text[GSMTP_USER],
 		    errno ? strerror(errno) : "no such user");
 	if (found->pw_uid == 0)
-		log_line(0, "warning %s: GSMTP_USER=%s: the workers stay root", c->source[GSMTP_USER],
-		    c->text[GSMTP_USER]);
+		log_line(0, "warning %s: GSMTP_USER=%s: the workers stay root",
+		    c->source[GSMTP_USER], c->text[GSMTP_USER]);
 	c->user = *found;
 	return 0;
 }
