@@ -289,14 +289,14 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 
 	while (i < n && (is_blank(label[i]) || label[i] == '"' || label[i] == '\''))
 		i++;
-	for (; i < n && is_ascii(label[i]) && !strchr("\"';,*?/\\<>", label[i]); i++) {
+	for (; i < n && k < LABEL_MAX - 1; i++) {
 		if (label[i] == ' ' && i + 1 < n && is_digit(label[i + 1]))
 			continue;	/* "ISO 8859-1" */
-		if (label[i] <= ' ' || k == LABEL_MAX - 1)
+		if (!is_ascii(label[i]) || label[i] <= ' ' || strchr("\"';,*?/\\<>", label[i]))
 			break;
 		dst[k++] = lower(label[i]);
 	}
-	dst[i < n && k == LABEL_MAX - 1 ? 0 : k] = '\0';
+	dst[k] = '\0';
 }
 
 /*
@@ -421,9 +421,8 @@ put_cp1252(struct out *o, const char *p, size_t n)
 	for (; i < n && !o->full; i++) {
 		if ((k = ascii_len(p + i, n - i)) > 0)
 			put(o, p + i, k);
-		if ((i += k) == n)
-			break;
-		u = (unsigned char)p[i];
+		i += k;
+		u = i < n ? (unsigned char)p[i] : 0;
 		if (u != 0)
 			put_char(o, u < 0xa0 ? high[u - 0x80] : u);
 	}
@@ -508,7 +507,7 @@ before_others(const char *p, size_t n)
 	for (k = 0; k + 1 < n; k += p[k] & 0x80 ? 2 : 1) {
 		unsigned char u = (unsigned char)p[k];
 
-		if ((u >= 0x87 && u <= 0xa0) || (u >= 0xfa && u <= 0xfe))
+		if ((u >= 0x87 && u <= 0xa0) || (u >= 0xc6 && u <= 0xc8) || (u >= 0xfa && u <= 0xfe))
 			return k;
 	}
 	return n;
@@ -542,13 +541,11 @@ conv_iconv(struct conv *c)
 		left = give;
 		errno = EILSEQ;
 		done = give ? iconv(c->cd, (void *)&p, &left, &dst, &room) : (size_t)-1;
-		if (room < sizeof(buf))
-			put_converted(c->o, buf, sizeof(buf) - room);
+		put_converted(c->o, buf, sizeof(buf) - room);
 		n -= give - left;
 		if (done == (size_t)-1 && errno == EINVAL && left == n && left < SLICE)
 			return c->len - n;
-		if (done == (size_t)-1 && errno != E2BIG &&
-		    (errno != EINVAL || left == n || left >= SLICE)) {
+		if (done == (size_t)-1 && (errno != EINVAL || left >= SLICE)) {
 			k = conv_bad(c, p, n);
 			p += k, n -= k;
 			slice = SLICE;
@@ -1236,16 +1233,6 @@ mime_header(const char *msg, size_t len)
 	return find_header(NULL, msg, without_lf(msg, len));
 }
 
-/* What follows a header and its empty line. */
-static struct mime_span
-after_header(struct mime_span header, const char *end)
-{
-	const char *p = header.ptr + header.len;
-	size_t n = line_len(p, (size_t)(end - p));
-
-	return span(n > 0 && is_empty_line(p, n) ? p + n : p, end);
-}
-
 int
 mime_next_field(struct mime_span *h, struct mime_span *name, struct mime_span *value)
 {
@@ -1435,7 +1422,6 @@ struct mailbox {
 	int angle;	/* 1: within angle brackets, 2: after them */
 	int bare;	/* words without an "@", here or within the brackets */
 	int at, phrase;			/* of the word: phrase: it has quotes or blanks */
-	int encoded;			/* an encoded-word was seen, which may hold an address */
 	char word[1024], best[1024];
 };
 
@@ -1445,7 +1431,6 @@ end_word(struct mailbox *m)
 	const char *w = m->word + (m->len > 0 && *m->word == '"');
 	int encoded = m->len > 3 && memcmp(w, "=?", 2) == 0, rank = m->at && !encoded ? 3 : 1;
 
-	m->encoded |= encoded;
 	/* Several words without an "@", or one after the brackets, are somebody's name. */
 	if (m->len > 0 && rank == 1 && (m->bare++ > 0 || m->phrase || encoded || m->angle == 2)) {
 		rank = 0;
@@ -1536,13 +1521,11 @@ next_mailbox(struct mime_span *list, struct mailbox *m)
 static int
 find_address(struct mime_span *list, struct mailbox *m)
 {
-	int elements = 0, encoded = 0;
+	int elements = 0;
 
 	do {
 		next_mailbox(list, m);
-		encoded |= m->encoded;
 	} while (m->rank < 3 && list->len > 0 && ++elements);
-	m->encoded = encoded;
 	return m->rank > 1 || (m->rank == 1 && elements == 0);
 }
 
@@ -1554,7 +1537,7 @@ mime_address(struct mime_span *list, char *dst, size_t cap)
 	char text[2048];
 	int found = find_address(list, &m);
 
-	if (!found && m.encoded) {	/* the mailer encoded all of it */
+	if (!found && all.len < sizeof(text)) {	/* the mailer may have encoded all of it */
 		all = span(text, text + mime_words(all, "", text, sizeof(text)));
 		found = find_address(&all, &m) && m.rank == 4;
 	}
@@ -1688,6 +1671,7 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr;
 	const struct mime_level *up;
 	int level, last = 0;
+	size_t n;
 
 	if (w->parts++ >= MIME_PARTS)
 		return 0;
@@ -1704,10 +1688,12 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	part->depth = w->depth;
 	part->message = up ? up->message : 0;
 	part->header = find_header(w, p, (size_t)(end - p));
-	part->body = after_header(part->header, end);
+	p += part->header.len;
+	n = line_len(p, (size_t)(end - p));
+	p += n > 0 && is_empty_line(p, n) ? n : 0;
+	part->body.ptr = p;
 	describe(part, up && up->digest);
 	part->attachment |= up && up->attachment;
-	p = part->body.ptr;
 	part->container = open_level(w, part);
 	if (part->container && !w->here &&
 	    (find_boundary(w, &p, end, &last) != w->depth - 1 || last)) {
