@@ -302,12 +302,13 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 /*
  * Finds a clean label's charset. People and vendors write labels as they like,
  * so they are compared without punctuation and without what stands before the
- * name: x-, cs, iso, or the vendor whose code page's number follows.
+ * name: x-, cs, iso, or the vendor whose code page's number follows ("win", and
+ * then what is left of "windows").
  */
 static void
 find_charset(struct conv *c, const char *label)
 {
-	static const char prefixes[] = " x cs win dows cp ibm ms dos iso ";	/* "win", then "dows" */
+	static const char prefixes[] = " x cs win dows cp ibm ms dos iso ";
 	char key[LABEL_MAX + 2] = " ", *name = key + 1;
 	const char *p;
 	size_t i, n = 0;
@@ -383,8 +384,9 @@ put_utf8(struct out *o, const char *p, size_t n, int *seen)
 		i += ascii_len(p + i, n - i);
 		if (i == n)
 			break;
-		for (; n - i >= 2 && u[i] >= 0xc2 && u[i] < 0xe0 && (u[i + 1] & 0xc0) == 0x80; i += 2)
-			*seen |= EIGHT;		/* most letters that are not ASCII */
+		/* Most letters that are not ASCII. */
+		for (; n - i > 1 && u[i] > 0xc1 && u[i] < 0xe0 && (u[i + 1] & 0xc0) == 0x80; i += 2)
+			*seen |= EIGHT;
 		if (i == n || is_ascii(p[i]))
 			continue;
 		k = p[i] ? utf8_char(u + i, n - i) : 0;
@@ -412,8 +414,8 @@ put_cp1252(struct out *o, const char *p, size_t n)
 {
 	static const unsigned short high[32] = {
 		0x20ac, 0x81, 0x201a, 0x192, 0x201e, 0x2026, 0x2020, 0x2021, 0x2c6, 0x2030, 0x160,
-		0x2039, 0x152, 0x8d, 0x17d, 0x8f, 0x90, 0x2018, 0x2019, 0x201c, 0x201d, 0x2022, 0x2013,
-		0x2014, 0x2dc, 0x2122, 0x161, 0x203a, 0x153, 0x9d, 0x17e, 0x178
+		0x2039, 0x152, 0x8d, 0x17d, 0x8f, 0x90, 0x2018, 0x2019, 0x201c, 0x201d, 0x2022,
+		0x2013, 0x2014, 0x2dc, 0x2122, 0x161, 0x203a, 0x153, 0x9d, 0x17e, 0x178
 	};
 	size_t i = 0, k;
 	unsigned u;
@@ -507,7 +509,7 @@ before_others(const char *p, size_t n)
 	for (k = 0; k + 1 < n; k += p[k] & 0x80 ? 2 : 1) {
 		unsigned char u = (unsigned char)p[k];
 
-		if ((u >= 0x87 && u <= 0xa0) || (u >= 0xc6 && u <= 0xc8) || (u >= 0xfa && u <= 0xfe))
+		if ((u > 0x86 && u < 0xa1) || (u > 0xc5 && u < 0xc9) || (u > 0xf9 && u < 0xff))
 			return k;
 	}
 	return n;
@@ -599,10 +601,11 @@ eucjp_octet(struct conv *c, char u)
 		conv_octets(c);
 		if (!put_other(c, c->pair, 3))
 			c->in[c->len++] = NONE;
-	} else {
-		if (a != 0x8e)
-			c->in[c->len++] = (char)((a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1));
-		c->in[c->len++] = (char)(a == 0x8e ? b : a % 2 == 0 ? b - 2 : b - 0x61 + (b > 0xdf));
+	} else if (a == 0x8e)
+		c->in[c->len++] = u;
+	else {
+		c->in[c->len++] = (char)((a - 0xa1) / 2 + (a < 0xdf ? 0x81 : 0xc1));
+		c->in[c->len++] = (char)(a % 2 == 0 ? b - 2 : b - 0x61 + (b > 0xdf));
 	}
 	c->paired = 0;
 }
@@ -677,10 +680,12 @@ line_len(const char *p, size_t n)
 	size_t k = n < LINE_OCTETS ? n : LINE_OCTETS;
 	const char *end = memchr(p, '\n', k);
 
-	if (end == NULL && (end = memchr(p, '\r', k)) && (size_t)(end - p) + 1 < n && end[1] == '\n')
-		end++;
+	if (end == NULL)
+		end = memchr(p, '\r', k);
 	if (end == NULL)
 		end = memchr(p + k, '\n', n - k);
+	else if (*end == '\r' && (size_t)(end - p) + 1 < n && end[1] == '\n')
+		end++;			/* it is octet 1000 */
 	return end ? (size_t)(end - p) + 1 : n;
 }
 
@@ -700,7 +705,7 @@ struct decoder {
 	int words;			/* Q of RFC 2047 4.2: "_" is a space */
 	unsigned bits;			/* base64: what is not an octet yet */
 	int have;
-	const char *eol, *next;		/* quoted-printable: ends of the line, without blanks and with */
+	const char *eol, *next;		/* quoted-printable: a line's end without blanks; with */
 	int begun;			/* uuencode: "begin" has been seen */
 };
 
@@ -772,7 +777,7 @@ decode_qp(struct decoder *d, char *dst, size_t cap)
 	size_t n;
 
 	while (p < end && q < full) {
-		if (d->next == NULL) {		/* transport added the white space before a line's end */
+		if (d->next == NULL) {		/* a line; transport added white space at its end */
 			d->next = d->words ? end : p + line_len(p, (size_t)(end - p));
 			d->eol = d->next;
 			while (!d->words && d->eol > p && memchr(" \t\r\n", d->eol[-1], 4))
@@ -878,8 +883,8 @@ encoded_word(const char *p, const char *end, struct decoder *d, int *none)
 	q += 3;
 	/* "What?=3F?=": a "?" that should have been encoded, before a "=XX". */
 	for (stop = q; (stop = memchr(stop, '?', (size_t)(end - stop))) != NULL; stop++)
-		if (end - stop > 1 && stop[1] == '=' && !(d->encoding == MIME_QP && end - stop >= 6 &&
-		    hex(stop[2]) && hex(stop[3]) && stop[4] == '?' && stop[5] == '='))
+		if (end - stop > 1 && stop[1] == '=' && !(d->encoding == MIME_QP &&
+		    end - stop > 5 && hex(stop[2]) && hex(stop[3]) && !memcmp(stop + 4, "?=", 2)))
 			break;
 	*none = stop == NULL;
 	if (*none)
@@ -926,7 +931,7 @@ utf7_units(struct conv *c)
 
 	for (i = 0; i < n; i++)
 		all = all << 6 | (b64[(unsigned char)c->esc[i]] & 63);
-	good = bits % 16 < 6 && (all & ((UINT64_C(1) << bits % 16) - 1)) == 0 && (n > 0 || c->set == 2);
+	good = bits % 16 < 6 && all % (UINT64_C(1) << bits % 16) == 0 && (n > 0 || c->set == 2);
 	for (i = 0; good && i < bits / 16 * 2; i++)
 		c->in[c->len++] = (char)(all >> (bits - 8 * (i + 1)));
 	if (!good && c->set == 1)
@@ -1446,7 +1451,7 @@ end_word(struct mailbox *m)
 	m->at = m->phrase = 0;
 }
 
-/* The end of an atom with its dots and "@", a quoted string or a domain literal; p: none is there. */
+/* The end of an atom with its dots and "@", a quoted string or a domain literal, or p. */
 static const char *
 word_end(const char *p, const char *end)
 {
@@ -1480,11 +1485,13 @@ next_mailbox(struct mime_span *list, struct mailbox *m)
 {
 	const char *p = list->ptr, *end = p + list->len, *q;
 	int gap = 0, name;
+	char before;
 
 	memset(m, 0, offsetof(struct mailbox, word));
 	for (; p < end && (m->angle == 1 || (*p != ',' && *p != ';')); p = q) {
+		before = m->len > 0 ? m->word[m->len - 1] : '\0';
 		q = skip_cfws(p, end);
-		if (q == p && (*p == ']' || (*p == '[' && (m->len == 0 || m->word[m->len - 1] != '@'))))
+		if (q == p && (*p == ']' || (*p == '[' && before != '@')))
 			q++;		/* no domain literal: "Oak [ann@oak.example]" */
 		if (q > p) {
 			gap = 1;
@@ -1603,7 +1610,7 @@ describe(struct mime_part *p, int digest)
 		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0)
 			p->encoding = begins(t, "base64") ? MIME_BASE64 :
 			    begins(t, "quoted-printable") ? MIME_QP :
-			    begins(t, "x-uu") || begins(t, "uuencode") ? MIME_UUENCODE : MIME_IDENTITY;
+			    begins(t, "x-uu") || begins(t, "uu") ? MIME_UUENCODE : MIME_IDENTITY;
 		else if (mime_is(name, "Content-Disposition") && disposition++ == 0)
 			p->attachment = begins(t, "attachment");
 	}
