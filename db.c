@@ -74,7 +74,7 @@
 #define SECOND (1000 * MS)
 #define SHARE_TIME (3 * MS)		/* a younger statement collects for the next one, */
 #define SHARE_PART 2			/* or than this part of what statements took lately */
-#define PAUSE_PARTS 2			/* where they take less than that: so much longer at most */
+#define PAUSE_MAX 2000LL		/* where they take less: 1/1000 of that longer, at most */
 #define HUNG_TIME (10 * SECOND)		/* a statement older than this hangs */
 #define CONNECT_TIME (5 * SECOND)	/* one host, until it may be written to */
 #define IDLE_TIME (60 * SECOND)
@@ -1301,8 +1301,8 @@ look(const struct db *db)
 	for (m = db->waiting.first; m != NULL && n <= db->shared; m = m->next)
 		n += 1000;
 	if (busy == 0 && db->took < SHARE_TIME && n <= db->shared)
-		v.turn = db->ended + db->took * (db->shared < PAUSE_PARTS * 1000 ? db->shared :
-		    PAUSE_PARTS * 1000) / 1000;
+		v.turn = db->ended + (db->shared < PAUSE_MAX ? db->shared : PAUSE_MAX) *
+		    db->took / 1000;
 	if (busy > 0)
 		v.turn = youngest + (busy >= SHARERS || busy >= db->nconns ? HUNG_TIME :
 		    db->took / SHARE_PART > SHARE_TIME ? db->took / SHARE_PART : SHARE_TIME);

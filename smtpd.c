@@ -456,7 +456,7 @@ static void
 buf_free(struct buffer *b)
 {
 	free(b->ptr);
-	memset(b, 0, sizeof(*b));
+	*b = (struct buffer){ NULL, 0, 0 };
 }
 
 /* What it grows to for n octets more: twice, and by a quarter where twice would be a lot. */
