@@ -320,12 +320,10 @@ find_charset(struct conv *c, const char *label)
 		if (n > 0 && p[1] && strstr(prefixes, key))
 			n = 0;
 	}
-	c->seven = strstr(key, " 2022") != NULL;
 	for (i = 0; n > 0 && i < sizeof(charsets) / sizeof(*charsets); i++)
 		if (strstr(charsets[i].labels, key)) {
 			strcpy(c->names, charsets[i].names);
 			c->form = charsets[i].form;
-			c->seven = c->form >= JP && c->form <= UTF7;
 			return;
 		}
 	c->form = OCTETS;
@@ -582,18 +580,16 @@ conv_octets(struct conv *c)
 static void
 eucjp_octet(struct conv *c, char u)
 {
-	unsigned a, b = (unsigned char)u;
+	unsigned a = (unsigned char)c->pair[0], b = (unsigned char)u;
 
-	if (c->paired == 0 && b < 0x80) {
-		c->in[c->len++] = u;
+	if (c->paired == 0 && (b < 0x8e || (b > 0x8f && b < 0xa1) || b == 0xff)) {
+		c->in[c->len++] = b < 0x80 ? u : NONE;
 		return;
 	}
 	c->pair[c->paired++] = u;
-	a = (unsigned char)c->pair[0];
-	if (c->paired == 1 ? (a > 0xa0 && a < 0xff) || a == 0x8e || a == 0x8f :
-	    c->paired == 2 && a == 0x8f && b > 0x80)
+	if (c->paired == 1 || (c->paired == 2 && a == 0x8f && b > 0x80))
 		return;			/* more of it comes */
-	if (c->paired == 1 || b < 0xa1 || b == 0xff || (a == 0x8e && b > 0xdf)) {
+	if (b < 0xa1 || b == 0xff || (a == 0x8e && b > 0xdf)) {
 		c->in[c->len++] = NONE;
 		if (b < 0x80)
 			c->in[c->len++] = u;
@@ -813,14 +809,13 @@ decode_qp(struct decoder *d, char *dst, size_t cap)
 static size_t
 decode_uu(struct decoder *d, char *dst, size_t cap)
 {
-	const char *p = d->in.ptr, *end = p + d->in.len, *next, *lf;
+	const char *p = d->in.ptr, *end = p + d->in.len, *next;
 	size_t n = 0;
 	unsigned bits, u;
 	int len, i;
 
 	for (; p < end && cap - n >= 63; p = next) {
-		lf = memchr(p, '\n', (size_t)(end - p));
-		next = lf ? lf + 1 : end;
+		next = p + line_len(p, (size_t)(end - p));
 		if (!d->begun) {
 			d->begun = begins(span(p, next), "begin ");
 			continue;
@@ -1004,7 +999,6 @@ find_mark(struct conv *c, struct decoder d)
 		c->form = UTF16;
 		strcpy(c->names, *first == '\xfe' ? "UTF-16BE" : "UTF-16LE");
 	}
-	c->seven &= c->form != UTF8 && c->form != UTF16;
 }
 
 /*
@@ -1063,7 +1057,8 @@ convert(struct decoder *d, int raw, struct out *o)
 	find_charset(&c, label);
 	if (!raw)
 		find_mark(&c, *d);
-	c.seven &= !raw || c.form == JP || c.form == KR;
+	c.seven = c.form == JP || c.form == KR || (!raw && (c.form == HZ || c.form == UTF7 ||
+	    (c.form == OCTETS && strstr(label, "2022"))));
 	if (raw && (c.form >= UTF16 || c.form == UTF8))
 		c.form = UNKNOWN;
 	form = c.form;
@@ -1241,25 +1236,22 @@ mime_header(const char *msg, size_t len)
 int
 mime_next_field(struct mime_span *h, struct mime_span *name, struct mime_span *value)
 {
-	const char *p, *colon;
-	size_t n, k;
+	const char *p = h->ptr, *colon;
+	size_t n, k = 0;
 
-	while (h->len > 0) {
+	for (; k == 0; *h = span(p + n, p + h->len)) {
+		if (h->len == 0)
+			return 0;
 		p = h->ptr;
 		n = line_len(p, h->len);
 		k = name_len(p, n);
 		while (n < h->len && (p[n] == ' ' || p[n] == '\t'))
 			n += line_len(p + n, h->len - n);
-		h->ptr += n;
-		h->len -= n;
-		if (k == 0)
-			continue;
-		colon = memchr(p + k, ':', n - k);
-		*name = span(p, p + k);
-		*value = span(colon + 1, p + n);
-		return 1;
 	}
-	return 0;
+	colon = memchr(p + k, ':', (size_t)(h->ptr - p) - k);
+	*name = span(p, p + k);
+	*value = span(colon + 1, h->ptr);
+	return 1;
 }
 
 int
@@ -1335,8 +1327,7 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 		start = p = skip_cfws(p, end);
 		if (p == end)
 			return 0;
-		while (p < end && *p != '=' && *p != ';' && *p != ',' && !is_blank(*p) &&
-		    !is_comment(p, end))
+		while (p < end && *p != '=' && *p != ';' && *p != ',' && skip_cfws(p, end) == p)
 			p++;
 		*name = span(start, p);
 		p = skip_cfws(p, end);
@@ -1544,7 +1535,7 @@ mime_address(struct mime_span *list, char *dst, size_t cap)
 	char text[2048];
 	int found = find_address(list, &m);
 
-	if (!found && all.len < sizeof(text)) {	/* the mailer may have encoded all of it */
+	if (!found) {			/* the mailer may have encoded all of it */
 		all = span(text, text + mime_words(all, "", text, sizeof(text)));
 		found = find_address(&all, &m) && m.rank == 4;
 	}
@@ -1621,15 +1612,15 @@ static int
 find_boundary(const struct mime_walk *w, const char **at, const char *end, int *last)
 {
 	const char *p = *at;
-	size_t n;
 	int level = -1;
 
-	for (; p < end && w->depth > 0; p += n) {
-		n = line_len(p, (size_t)(end - p));
-		if ((level = boundary_level(w, p, n, last)) >= 0)
-			break;
+	while (level < 0 && p < end && w->depth > 0) {
+		*at = p;
+		p += line_len(p, (size_t)(end - p));
+		level = boundary_level(w, *at, (size_t)(p - *at), last);
 	}
-	*at = level >= 0 ? p : end;
+	if (level < 0)
+		*at = end;
 	return level;
 }
 
