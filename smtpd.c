@@ -1595,14 +1595,10 @@ map_ipv4(unsigned char to[16], const void *addr)
 static int
 parse_address(const char *text, unsigned char to[16])
 {
-	unsigned char v4[4];
-
 	if (inet_pton(AF_INET6, text, to) == 1)
 		return 0;
-	if (inet_pton(AF_INET, text, v4) != 1)
-		return -1;
-	map_ipv4(to, v4);
-	return 0;
+	map_ipv4(to, "\0\0\0");
+	return inet_pton(AF_INET, text, to + 12) == 1 ? 0 : -1;
 }
 
 /* Is it in a network such as 192.0.2.0/24? -1: that is no network. */
@@ -2714,7 +2710,7 @@ config_load(struct config *c)
 	status = config_read(c, config_file ? config_file : "/etc/smtpd.conf");
 	for (e = environ; status == 0 && *e; e++) {
 		len = strcspn(*e, "=");
-		i = config_find(*e, len);
+		i = (*e)[len] ? config_find(*e, len) : NAMES;
 		if (i < NAMES)
 			status = config_set(c, i, *e + len + 1, "environment");
 		else if (strncmp(*e, "GM_", 3) == 0 || strncmp(*e, "GSMTP_", 6) == 0)
@@ -2894,21 +2890,15 @@ board_clear(void)
 	board->used = master.used;
 }
 
-/* A worker of the present configuration, in a slot that is free; -1: there is none. */
+/* A worker of the present configuration, in a slot that is free; -1: it cannot be had. */
 static int
-child_start(void)
+child_start(int slot)
 {
-	int slot;
-	struct child *c;
+	struct child *c = &master.child[slot];
 
-	for (slot = 0; slot < SLOTS && master.child[slot].pid != 0; slot++)
-		;
-	if (slot == SLOTS)
-		return -1;
 	if (master.used <= slot)
 		master.used = slot + 1;
 	board_clear();
-	c = &master.child[slot];
 	if ((c->pid = fork()) == -1) {
 		log_line(0, "fork-error %s", strerror(errno));
 		c->pid = 0;
@@ -3177,14 +3167,20 @@ reload(void)
 static long long
 replace(void)
 {
-	int i, running = 0;
+	int i, missing = (int)conf.num[GSMTP_WORKERS];
 
-	for (i = 0; i < SLOTS; i++)
-		running += master.child[i].pid > 0 && !master.child[i].draining;
-	for (; running < conf.num[GSMTP_WORKERS] && now >= master.start_at; running++)
-		if (child_start() == -1)
-			master.start_at = now + 1000;
-	return running < conf.num[GSMTP_WORKERS] ? master.start_at : now + 86400000;
+	for (i = 0; i < master.used; i++)
+		missing -= master.child[i].pid > 0 && !master.child[i].draining;
+	for (i = 0; i < SLOTS && missing > 0 && now >= master.start_at; i++) {
+		if (master.child[i].pid != 0)
+			continue;
+		if (child_start(i) == -1)
+			break;
+		missing--;
+	}
+	if (missing > 0 && now >= master.start_at)
+		master.start_at = now + 1000;
+	return missing > 0 ? master.start_at : now + 86400000;
 }
 
 /* Watches the workers until it is told to stop; then gives them time to finish. */

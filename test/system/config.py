@@ -265,6 +265,19 @@ def warnings(db):
 
 
 @test
+def an_environment_without_equals(db):
+    """execve() takes any string as one of the environment; what stands behind it is no value."""
+    write(basis(db))
+    code = ("import ctypes; strings = lambda *s: (ctypes.c_char_p * (len(s) + 1))(*s, None); "
+            "ctypes.CDLL(None).execve(%r, strings(b'smtpd', b'-t', b'-c', %r), "
+            "strings(b'GSMTP_MAX_RCPT', b'GM_ALLOWED_HOSTS=a.org'))" % (SMTPD.encode(), FILE.encode()))
+    p = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, timeout=20 * SLOW)
+    ok("it is no setting", p.returncode == 0 and b'warning environment: "GSMTP_MAX_RCPT"' in p.stdout
+       and b"\nGSMTP_MAX_RCPT=100\n" in p.stdout, p.stdout)
+
+
+@test
 def t_is_the_truth(db):
     server = Server(db)
     status, said = run("-t", "-c", server.file)
