@@ -3285,8 +3285,9 @@ catch_signals(void)
 int
 main(int argc, char **argv)
 {
+	const char *tty;
 	uint64_t n;
-	int i;
+	int i, fd;
 
 	/* Where 0 to 2 were closed, no other descriptor may take their place. */
 	while ((i = open("/dev/null", O_RDWR)) != -1 && i <= STDERR_FILENO)
@@ -3297,6 +3298,13 @@ main(int argc, char **argv)
 	journal.pid = (long)getpid();
 	if (parse_number(port, &n) == -1 || n < 1 || n > 65535)
 		die("-p %s: not a port", port);
+	/* A terminal that has room for a part of a write must not keep us until it has for all. */
+	for (fd = STDOUT_FILENO; fd <= STDERR_FILENO && !testing; fd++)
+		if ((tty = ttyname(fd)) != NULL &&
+		    (i = open(tty, O_WRONLY | O_NOCTTY | O_NONBLOCK)) != -1) {
+			dup2(i, fd);
+			close(i);
+		}
 	catch_signals();
 	if (pipe(master.log) == -1 || fcntl(master.log[0], F_SETFL, O_NONBLOCK) == -1 ||
 	    fcntl(master.log[1], F_SETFL, O_NONBLOCK) == -1)

@@ -1722,6 +1722,27 @@ def t15_a_terminal_that_nobody_reads(db):
 
 
 @test
+def t15_a_terminal_with_little_room(db):
+    """It takes a part of what is written, and what is left must not keep the master."""
+    for size in 8192, 8704, 9216, 10240:
+        master, slave = pty.openpty()
+        tty.setraw(slave)
+        filler = os.open(os.ttyname(slave), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        server, fd = on_standard_error(db, master, slave)
+        said = [b""]
+        ok("%d: it starts" % size, wait(lambda: said.append(said[-1] + read_all(fd)) or
+                                        said[-1].count(b" connected: ") == 2))
+        server.process.send_signal(signal.SIGSTOP)
+        os.write(filler, b"." * size)
+        same("%d: 60 mails" % size, some_mails(server, 60), [250] * 60)
+        server.process.send_signal(signal.SIGCONT)
+        time.sleep(0.3)
+        same("%d: TERM is heard" % size, stop(server.process, seconds=5), 0)
+        os.close(filler)
+        os.close(fd)
+
+
+@test
 def t15_a_fifo_that_nobody_reads(db):
     def open_log():
         name = os.path.join(DIR, "log.fifo")
