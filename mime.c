@@ -226,7 +226,7 @@ enum form {
 	UTF8, CP1252,			/* done here; iconv() does the others */
 	OCTETS,				/* one octet a character, or not known */
 	PAIRS, SJIS, GB, BIG5,		/* ASCII, and two octets >= 0x81 for most characters */
-	EUC_JP, JP, KR, HZ, UTF7,	/* made into others, see conv_shift() */
+	EUC_JP, JP, KR, HZ, UTF7,	/* made into others, see shift_octet() */
 	UTF16, UTF32
 };
 
@@ -277,8 +277,8 @@ struct conv {
 	size_t escaped;
 	char pair[3];			/* Japanese: a character that is not whole yet */
 	size_t paired;
+	size_t len;			/* of in; below SLICE before a piece is added */
 	char in[PIECE];			/* octets of the charset; what was cut off is kept */
-	size_t len;			/* below SLICE before a piece is added */
 };
 
 /* The label without quotes, blanks and what follows them; "" where it cannot be one. */
@@ -486,7 +486,7 @@ conv_bad(struct conv *c, const char *p, size_t n)
 	} else if (c->form == GB && is_digit((char)u[1]) && u[2] > 0x80 && is_digit((char)u[3]))
 		len = 4;
 	else if (c->form == EUC_JP || c->form == JP)
-		len = *p == NONE ? 1 : 2;	/* whose pairs are whole, see conv_eucjp() */
+		len = *p == NONE ? 1 : 2;	/* whose pairs are whole, see eucjp_octet() */
 	else if (c->form != OCTETS && n > 1 && u[0] > 0x80 && u[0] != 0xff &&
 	    (c->form != SJIS || (u[0] != 0xa0 && u[0] < 0xfd))) {
 		if (c->form == BIG5 && put_other(c, p, 2))
@@ -1050,7 +1050,6 @@ convert(struct decoder *d, int raw, struct out *o)
 	if (d->in.len == 0 && !d->words)
 		return;
 	memset(&c, 0, offsetof(struct conv, in));
-	c.len = 0;
 	c.o = o;
 	c.cd = c.other = (iconv_t)-1;
 	clean_label(d->charset.ptr, d->charset.len, label);
@@ -1788,11 +1787,8 @@ mime_body(const char *msg, size_t len, struct mime_body *b)
 	struct mime_part p;
 	int found = 0, rank, blank = 0;
 
-	memset(&b->first, 0, sizeof(b->first));
-	b->octets = 0;
-	b->msg = span(msg, msg + len);
-	b->first.body = span(msg + len, msg + len);
-	strcpy(b->first.type, "text/plain");
+	*b = (struct mime_body){ .first = { .body = { msg + len, 0 }, .type = "text/plain" },
+	    .msg = { msg, len } };
 	mime_start(&w, msg, len);
 	while ((found < 5 || is_type(&b->first, "text/plain")) && mime_next(&w, &p)) {
 		struct out look = { NULL, 0, 0, 0, 0 };
