@@ -98,4 +98,4 @@ uninstall:
 	rm -rf $(SHARE)/smtpd
 
 clean:
-	rm -rf smtpd *.o iconv.libs test/.bin
+	rm -rf smtpd *.o iconv.libs
