@@ -436,7 +436,7 @@ static void
 put_converted(struct out *o, const char *p, size_t n)
 {
 	size_t i;
-	int seen;
+	int seen = 0;
 
 	for (i = 0; o->line && i + 3 <= n; i++)
 		if (p[i] == *BOM && memcmp(p + i, BOM, 3) == 0) {
@@ -1335,7 +1335,7 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 		if (p < end && (*p == ';' || *p == ','))
 			p++;
 	}
-	start = p = skip_cfws(p + 1, end);
+	start = skip_cfws(p + 1, end);
 	p = quoted_end(start, end);
 	*quoted = p != NULL;
 	start += start < end && *start == '"';	/* which may never be closed */
@@ -1795,7 +1795,7 @@ mime_body(const char *msg, size_t len, struct mime_body *b)
 
 		rank = rank_of(&p);
 		/* Of two alternatives HTML is better. */
-		if (rank > found || (rank == found && is_type(&p, "text/html") &&
+		if (rank > found || (found > 0 && rank == found && is_type(&p, "text/html") &&
 		    is_type(&b->first, "text/plain") && w.level[w.lowest].alternative)) {
 			part_text(&p, &look);
 			if (look.full || (found == 0 && rank == 5 && blank++ == 0))

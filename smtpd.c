@@ -1373,7 +1373,7 @@ mail_parameter(struct session *s, const char *p)
 	} else if (strcasecmp(p, "SMTPUTF8") == 0) {		/* RFC 6531 */
 		s->tx.utf8 = 1;
 		return 0;
-	} else if (strncasecmp(p, "AUTH=", 5) == 0)	/* RFC 4954 5: Microsoft's send it unasked */
+	} else if (strncasecmp(p, "AUTH=", 5) == 0)	/* RFC 4954 5; Microsoft's send it */
 		return 0;
 	else
 		reply(s, 555, "5.5.4", "unknown parameter %.100s", p);
@@ -1630,11 +1630,13 @@ proxy_v1(const char *line, unsigned char addr[16])
 {
 	unsigned char other[16];
 	char v[2], from[46], to[46], port_from[6], port_to[6], more;
+	uint64_t m, n;
 
 	if (strncmp(line, "UNKNOWN", 7) == 0 && (line[7] == ' ' || line[7] == '\0'))
 		return 0;
-	if (sscanf(line, "TCP%1[46] %45s %45s %5[0-9] %5[0-9]%c", v, from, to, port_from, port_to,
-	    &more) != 5 || atol(port_from) > 65535 || atol(port_to) > 65535)
+	if (sscanf(line, "TCP%1[46] %45s %45s %5s %5s%c", v, from, to, port_from, port_to,
+	    &more) != 5 || parse_number(port_from, &m) == -1 || m > 65535 ||
+	    parse_number(port_to, &n) == -1 || n > 65535)
 		return -1;
 	return !strchr(from, ':') == (*v == '4') && !strchr(to, ':') == (*v == '4') &&
 	    parse_address(from, addr) == 0 && parse_address(to, other) == 0 ? 1 : -1;
@@ -3007,11 +3009,13 @@ static void
 counters(void)
 {
 	char line[1024];
+	unsigned long long n;
 	int i, len = 0;
 
-	for (i = 0; i < COUNTS; i++)
-		len += snprintf(line + len, sizeof(line) - (size_t)len, " %s=%llu", count_names[i],
-		    (unsigned long long)(master.gone[i] + board_sum((enum count)i)));
+	for (i = 0; i < COUNTS; i++) {
+		n = master.gone[i] + board_sum((enum count)i);
+		len += snprintf(line + len, sizeof(line) - (size_t)len, " %s=%llu", count_names[i], n);
+	}
 	log_line(0, "counters uptime=%llds workers=%d%s", (now - master.started) / 1000,
 	    master.nchildren, line);
 }
