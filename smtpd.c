@@ -1256,6 +1256,7 @@ chunk(struct session *s, const char *p, size_t n)
 	if (s->chunk > 0)
 		return n;
 	if (s->tx.rcpts == 0) {
+		s->since = now;
 		transaction_reset(s);
 		reply(s, 503, "5.5.1", "RCPT first");
 	} else if (s->last)
@@ -1268,7 +1269,6 @@ chunk(struct session *s, const char *p, size_t n)
 			reply(s, 250, "2.0.0", "%llu octets received",
 			    (unsigned long long)s->tx.size);
 	}
-	s->since = now;
 	return n;
 }
 
@@ -1554,14 +1554,13 @@ command_line(struct session *s, const char *p, size_t n)
 	const char *lf = memchr(p, '\n', n);
 	size_t len = lf ? (size_t)(lf - p) + 1 : n, i;
 	char line[LINE_MAX_IN];
-	int skip = s->skip;
+	int skip = s->skip, chunked = s->state == CHUNKED;
 
 	if (lf == NULL && len < LINE_MAX_IN)
 		return 0;
 	s->skip = lf == NULL;
 	if (lf == NULL)			/* too long: the rest of it is dropped as it comes */
 		return len;
-	s->since = now;
 	if (skip || len > LINE_MAX_IN)
 		reply(s, 500, "5.5.2", "line too long");
 	else if (len < 2 || p[len - 2] != '\r')
@@ -1577,6 +1576,8 @@ command_line(struct session *s, const char *p, size_t n)
 			command(s, line);
 		len += 2;
 	}
+	if (!chunked || s->state < CHUNKED)	/* or NOOP would hold a message for ever */
+		s->since = now;
 	return len;
 }
 
@@ -2034,7 +2035,7 @@ session_timeout(struct session *s, int busy)
 		return;
 	if (s->state == CLOSING)
 		limit = LINGER;
-	else if (in_message(s))
+	else if (s->state >= CHUNKED)	/* of the whole message, between its chunks too */
 		limit += (long long)(s->tx.size / 500);
 	if (now - s->since <= limit * 1000)
 		return;
@@ -3054,8 +3055,13 @@ check_database(const struct config *c)
 	int fd[2], status;
 	pid_t pid, ended;
 
-	if (pipe(fd) == -1 || (pid = fork()) == -1)
+	if (pipe(fd) == -1)
+		return refuse("pipe: %s", strerror(errno));
+	if ((pid = fork()) == -1) {
+		close(fd[0]);
+		close(fd[1]);
 		return refuse("fork: %s", strerror(errno));
+	}
 	if (pid == 0) {
 		status = drop_privileges(&c->user) == -1 ?
 		    refuse("cannot become GSMTP_USER: %s", strerror(errno)) :

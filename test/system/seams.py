@@ -497,6 +497,31 @@ def t04_large_mails_that_are_stored_at_once(db):
     server.stop()
 
 
+@test
+def t04_a_message_in_chunks_has_its_time(db):
+    """What is between its chunks does not keep it in memory, be it NOOP or a chunk of one octet."""
+    server = Server(db, GSMTP_TIMEOUT="3")
+    for say in ("NOOP", "BDAT 3\r\nx"):
+        c = session(server.port)
+        for line in ("MAIL FROM:<a@test.example>", "RCPT TO:<b@test.example>", "BDAT 5\r\nabc"):
+            same(line.split()[0], c.command(line)[0], 250)
+        began = time.monotonic()
+        last = (250, "")
+        while last[0] == 250 and time.monotonic() - began < 12 * SLOW:
+            time.sleep(0.3)
+            last = c.command(say)
+        took = time.monotonic() - began
+        ok(say[:4] + ": 421 after GSMTP_TIMEOUT", last[0] == 421 and 2 < took < 3 + 3 * SLOW, (last, took))
+    c = session(server.port)
+    for line in ("MAIL FROM:<a@test.example>", "RCPT TO:<b@test.example>", "BDAT 5\r\nabc"):
+        c.command(line)
+    time.sleep(2)
+    same("RSET gives a session its time again", c.command("RSET")[0], 250)
+    time.sleep(2)
+    same("which it has", c.command("NOOP")[0], 250)
+    server.stop()
+
+
 # -- 5: a body that grows
 
 @test
