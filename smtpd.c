@@ -173,7 +173,7 @@ struct transaction {
 };
 
 /*
- * What holds whenever the loop leaves a session, and is asserted in session_check():
+ * What holds whenever the loop leaves a session; session_check() asserts what it can see:
  *   - without a connection it is STORING: its mail is at the database, all else is given back;
  *   - there is a message only from DATA or BDAT on, columns of it only in STORING; from STORING
  *     to its answer all that struct db_mail points to is db.c's to read, and does not change;
@@ -426,7 +426,7 @@ log_open(const char *path)
 	return 0;
 }
 
-/* At start-up, before there is anything to lose. */
+/* Ends the process: at its start, or where there is no memory for its settings. */
 static void
 die(const char *fmt, ...)
 {
@@ -588,7 +588,8 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 		transaction_reset(s);
 		s->state = CLOSING;
 		s->since = now;
-		s->abrupt = code == 221 && status != NULL && strcmp(status, "2.0.0") == 0;
+		/* QUIT: it knows. Who gets 421, or is a browser, is given time to read why. */
+		s->abrupt = code == 221 && strcmp(status, "2.0.0") == 0;
 	}
 }
 
@@ -938,7 +939,7 @@ reply_failure(struct session *s, int code)
 	};
 	const struct failure *f = failures;
 
-	while (f->code != code && f->code != 554)
+	while (f->code != code)
 		f++;
 	reply(s, code, f->status, f->text, (unsigned long long)size_limit());
 }
@@ -1207,13 +1208,13 @@ add_trace(struct session *s)
 static size_t
 data(struct session *s, const char *p, size_t n)
 {
-	size_t base = 0, i = 0;		/* s->eod tells what came before p[base] */
+	size_t i = 0;			/* s->eod tells what came before p[i] */
 	const char *dot;
 
 	while (i < n) {
 		if (s->eod == DOT && p[i] == '\r') {
 			s->eod = DOTCR;
-			base = ++i;
+			i++;
 			continue;
 		}
 		if (s->eod == DOTCR && p[i] == '\n') {
@@ -1224,23 +1225,23 @@ data(struct session *s, const char *p, size_t n)
 			mail_add(s, "\r", 1);
 		if (s->eod >= DOT)
 			s->eod = s->eod == DOT ? TEXT : CR;
-		/* From p[base] to the next "." at the start of a line is message. */
+		/* From p[i] to the next "." at the start of a line is message. */
 		for (dot = p + i; (dot = memchr(dot, '.', (size_t)(p + n - dot))) != NULL; dot++) {
-			size_t back = (size_t)(dot - p) - base;
+			size_t back = (size_t)(dot - p) - i;
 
 			if (back == 0 ? s->eod == CRLF : dot[-1] == '\n' &&
 			    (back == 1 ? s->eod == CR : dot[-2] == '\r'))
 				break;
 		}
 		if (dot == NULL) {
-			mail_add(s, p + base, n - base);
+			mail_add(s, p + i, n - i);
 			s->eod = p[n - 1] == '\r' ? CR : p[n - 1] == '\n' &&
-			    (n - base > 1 ? p[n - 2] == '\r' : s->eod == CR) ? CRLF : TEXT;
+			    (n - i > 1 ? p[n - 2] == '\r' : s->eod == CR) ? CRLF : TEXT;
 			return n;
 		}
-		mail_add(s, p + base, (size_t)(dot - p) - base);
+		mail_add(s, p + i, (size_t)(dot - p) - i);
 		s->eod = DOT;
-		base = i = (size_t)(dot - p) + 1;
+		i = (size_t)(dot - p) + 1;
 	}
 	return n;
 }
@@ -1852,10 +1853,8 @@ run(struct session *s, const char *p, size_t n)
 	size_t done = 0, k;
 
 	s->partial = 0;
-	while (done < n && s->state != STORING && s->out.len < OUT_MAX &&
+	while (done < n && s->state < STORING && !s->starttls && s->out.len < OUT_MAX &&
 	    (in_message(s) || done < COMMANDS_MAX)) {
-		if (s->starttls || s->state == CLOSING)
-			return n;
 		k = s->state == PROXY ? proxy_header(s, p + done, n - done) :
 		    s->state == DATA ? data(s, p + done, n - done) :
 		    s->state == CHUNK ? chunk(s, p + done, n - done) :
@@ -2069,7 +2068,7 @@ results(void)
 }
 
 /*
- * All workers wait on the same conf.listen. Each takes one client a turn: who is at
+ * All workers wait on the same listeners. Each takes one client of each a turn: who is at
  * work turns less often, and leaves the next to a sibling.
  */
 static void

@@ -349,6 +349,9 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	/* Labels as people write them */
 #define L(label, in, out) { BODY, "label " label, T(label) in, 0, out }
 #define NEEDS(charset, label, in, out) { BODY, "label " label, T(label) in, charset, out }
+	L("l9", "\xa4", "\xe2\x82\xac"), L("sun_eu_greek", "\xe1", "\xce\xb1"),
+	L("visual", "\xe0", "\xd7\x90"), L("logical", "\xe0", "\xd7\x90"),
+	L("latin3", "\xa1", "\xc4\xa6"), L("cyrillic", "\xd0", "\xd0\xb0"),
 	L("cp-1251", "\xcf", "\xd0\x9f"), L("windows1251", "\xcf", "\xd0\x9f"), L("win-1251", "\xcf", "\xd0\x9f"),
 	L("WIN1251", "\xcf", "\xd0\x9f"), L("x-cp-1251", "\xcf", "\xd0\x9f"), L("ibm-850", "\x81", "\xc3\xbc"),
 	L("\"windows 1251\"", "\xcf", "\xd0\x9f"), L("cp-850", "\x81", "\xc3\xbc"), L("850", "\x81", "\xc3\xbc"),
