@@ -5,10 +5,11 @@
  * struct conn is one connection, with at most one statement in flight. A
  * connection that is free takes what has collected, as one INSERT. While a
  * statement is young the mails that come collect for the next, so that they share
- * its commit; once it is at work for half of what they took lately, another
- * connection takes them, so that nobody waits for a commit and its own. Where
- * commits are quick the next statement waits a moment even so, but only as long as
- * mails come together for it: a row of its own costs the server more than that.
+ * its commit. When it has run for half the time that statements took lately,
+ * another connection sends the mails that wait: so hardly a mail waits for the
+ * commit of others and then for its own. Where commits are quick the next
+ * statement waits a moment for more mails, as long as mails do come together: a
+ * statement for one row costs the server more than that.
  * Connections are opened when mails need them, and closed when they have had
  * nothing to do for a minute.
  *
@@ -28,8 +29,9 @@
  *               the connection ends without either, nobody knows: DB_LOST, for a
  *               duplicate beats a loss (RFC 5321 6.1).
  *
- * PREPARING and LARGE end after HUNG_TIME without an answer, or at their mails' deadline;
- * the mails go back to the queue. STORING ends when both are over.
+ * PREPARING and LARGE end after HUNG_TIME (or MYSQL_TIMEOUT, if that is less) without an
+ * answer, or at their mails' deadline; the mails go back to the queue. STORING ends when
+ * both are over.
  *
  * Rows travel as parameters of prepared statements, one for each number of rows:
  * the server then neither parses nor unescapes them, which is half of what text
@@ -989,7 +991,8 @@ send_prepared(struct conn *c)
 		put(c->text, c->db->insert);
 		for (i = 0; i < c->rows; i++)
 			put(c->text + insert_len + i * strlen(MARKS), MARKS);
-		query(c, c->text, insert_len + i * strlen(MARKS) - 1);
+		c->sql = c->text;
+		c->sql_len = insert_len + i * strlen(MARKS) - 1;
 		call(c, PREPARE);
 		c->used = *stmt;
 		c->state = PREPARING;
@@ -1041,10 +1044,9 @@ send_next(struct conn *c)
 	else
 		len = !c->plain && send_prepared(c) == 0 ? SIZE_MAX : text_rows(c);
 	c->since = db->now;
-	c->until = c->since + HUNG_TIME;
-	if (c->until > c->since + db->conf.timeout * SECOND)
-		c->until = c->since + db->conf.timeout * SECOND;
-	if ((c->until < m->deadline) == (c->state == STORING))
+	c->until = db->conf.timeout * SECOND < HUNG_TIME ?
+	    c->since + db->conf.timeout * SECOND : c->since + HUNG_TIME;
+	if (c->state == STORING ? m->deadline > c->until : m->deadline < c->until)
 		c->until = m->deadline;
 	if (len == 0 || (len >= c->packet && len != SIZE_MAX)) {
 		news(db, c->host, len ? 1153 : 2008, len ? "max_allowed_packet is smaller than a "
