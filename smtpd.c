@@ -3014,7 +3014,8 @@ counters(void)
 
 	for (i = 0; i < COUNTS; i++) {
 		n = master.gone[i] + board_sum((enum count)i);
-		len += snprintf(line + len, sizeof(line) - (size_t)len, " %s=%llu", count_names[i], n);
+		len += snprintf(line + len, sizeof(line) - (size_t)len, " %s=%llu",
+		    count_names[i], n);
 	}
 	log_line(0, "counters uptime=%llds workers=%d%s", (now - master.started) / 1000,
 	    master.nchildren, line);
