@@ -267,6 +267,27 @@ cut_off(void)
 		sql("KILL CONNECTION %s", id);
 }
 
+/* Stops the server; on a busy machine its threads run on for a moment after kill(). */
+static void
+server_stop(void)
+{
+	struct timespec t = { 0, 1000000 };
+	char command[64];
+	FILE *ps;
+	int i, state = 0;
+
+	kill(server, SIGSTOP);
+	snprintf(command, sizeof(command), "ps -o state= -p %ld", (long)server);
+	for (i = 0; state != 'T' && i < 1000; i++) {
+		nanosleep(&t, NULL);
+		if ((ps = popen(command, "r")) == NULL)
+			continue;
+		state = fgetc(ps);
+		pclose(ps);
+	}
+	ok(state == 'T', "the server is stopped");
+}
+
 static void
 run(const fd_set *r, const fd_set *w)
 {
@@ -716,7 +737,7 @@ test_hung(void)
 	int i;
 
 	start(2);
-	kill(server, SIGSTOP);
+	server_stop();
 	t = ms();
 	simple(0, "hung@example.com");
 	loop(1, 200);
@@ -738,7 +759,7 @@ test_hung(void)
 	simple(0, "after@example.com");
 	loop(1, 3000);
 	ok(mails[0].status == DB_STORED, "server goes on: stored again");
-	kill(server, SIGSTOP);
+	server_stop();
 	simple(1, "free@example.com");
 	loop(2, 100);
 	t = waited();
@@ -746,7 +767,7 @@ test_hung(void)
 	ok(waited() - t < 100, "db_free() does not wait for it: %lld ms", waited() - t);
 	kill(server, SIGCONT);
 	start(5);
-	kill(server, SIGSTOP);
+	server_stop();
 	add(0, "large@example.com", text(""), (struct db_text){ large, 8000000 });
 	loop(1, 300);
 	ok(longest < 100, "8 MB to a stopped server: no call waited 100 ms: %lld", longest);
@@ -1187,7 +1208,7 @@ test_check(void)
 	sql("LOCK TABLES new_mail WRITE");
 	conf.timeout = 2;
 	check(1, "1205", "", "UNLOCK TABLES");
-	kill(server, SIGSTOP);
+	server_stop();
 	check(1, ": 2013 ", "", "");
 	kill(server, SIGCONT);
 }
