@@ -533,8 +533,8 @@ def t05_bodies_that_grow_most(db):
             ("BIG5-HKSCS", b"\x88\x62"), ("BIG5-HKSCS", b"\x88\xa5"), ("EUC-JISX0213", b"\xab\xc4"),
             ("windows-1258", b"\xd2"), ("TCVN5712-1", b"\x01"), ("MAC-CENTRALEUROPE", b"\x80"),
             ("UTF-7", b"+AAAAAAA-"), ("ARMSCII-8", b"\xfe")]:
-        for n in (1, 3, 1000):
-            body = octets * n
+        for n in (1, 3, 600):           # 12 octets of one: the buffer of glibc 2.41's iconv(1)
+            body = octets * n           # has 8 KB, and TSCII's next character is wrong there
             code, text = run(["iconv", "-f", charset, "-t", "UTF-8"], body)
             if code == 0:
                 mail = (b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=%s\r\n\r\n"
@@ -1673,6 +1673,7 @@ def unread(db, what, open_log):
         t.join()
     same(what + ": 500 mails", {k: codes.count(k) for k in set(codes)}, {250: 500})
     before = workers(server)
+    time.sleep(0.2)                     # lines of the last 10 ms die with their worker
     os.kill(before[0], signal.SIGKILL)
     ok(what + ": a dead worker is replaced", wait(
         lambda: len(workers(server)) == 2 and before[0] not in workers(server), 5))

@@ -361,7 +361,8 @@ rows = {r["recipient"].decode().split("@")[0]: r for r in db.mails()}
 same("each has its row", sorted(rows), ["curl", "msmtp", "postfix0", "postfix1", "postfix2",
                                         "python", "swaks"])
 for name, row in rows.items():
-    ok(name + ": with ESMTPS", b"with ESMTPS" in row["trace"], row["trace"])
+    ok(name + ": with ESMTPS, or UTF8SMTPS where it asks for SMTPUTF8",
+       b"with ESMTPS" in row["trace"] or b"with UTF8SMTPS" in row["trace"], row["trace"])
 
 # -- a new certificate on HUP
 
