@@ -964,7 +964,6 @@ connected(struct conn *c)
 		c->packet = 4 * SLACK;
 	db->packet = c->packet;
 	db->packet_at = c->up_at = db->now;
-	db->failing_since = 0;
 	c->host->hopeless = 0;
 	if (db->was != c->host) {
 		news(db, c->host, 0, "connected", mysql_get_server_info(c->my));
@@ -1017,10 +1016,11 @@ send_prepared(struct conn *c)
 	return 0;
 }
 
-/* Nothing is on its way: the connection is free. */
+/* Nothing is on its way: the connection is free, and of use, whatever its last answer was. */
 static void
 rest(struct conn *c)
 {
+	c->db->failing_since = 0;
 	text_free(c);
 	c->sent = c->size = 0;
 	c->failed = 0;
@@ -1154,7 +1154,6 @@ statement_done(struct conn *c)
 		db->took += (db->now - c->since - db->took) / 8;
 		db->shared += ((long long)(c->sent - 1) * 1000 - db->shared) / 8;
 		db->failures = 0;
-		db->failing_since = 0;
 		if (db->trouble)
 			news(db, c->host, 0, "storing again", "");
 		db->trouble = 0;
