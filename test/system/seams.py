@@ -1942,18 +1942,24 @@ def t16_hup_to_every_process(db):
     server.stop()
 
 
+def pipe_to_master(worker):
+    """A descriptor of our own for the pipe by which a worker sends its lines."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    process = libc.syscall(434, worker, 0)              # pidfd_open()
+    pipes = [int(fd) for fd in os.listdir("/proc/%d/fd" % worker) if int(fd) > 2
+             and os.readlink("/proc/%d/fd/%s" % (worker, fd)).startswith("pipe:")]
+    same("it has a pipe to the master", len(pipes), 1)
+    fd = libc.syscall(438, process, pipes[0], 0)        # pidfd_getfd()
+    os.close(process)
+    return fd
+
+
 @test
 def t16_a_worker_that_writes_without_end(db):
     """The master believes nothing of a worker: not that its lines will come to an end either."""
-    libc = ctypes.CDLL(None, use_errno=True)
     server = Server(db)
     pid = settled(server)[0]
-    process = libc.syscall(434, pid, 0)                 # pidfd_open()
-    pipes = [int(fd) for fd in os.listdir("/proc/%d/fd" % pid) if int(fd) > 2
-             and os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("pipe:")]
-    same("it has a pipe to the master", len(pipes), 1)
-    to_master = open(libc.syscall(438, process, pipes[0], 0), "wb", buffering=0)    # pidfd_getfd()
-    os.close(process)
+    to_master = open(pipe_to_master(pid), "wb", buffering=0)
     writer = subprocess.Popen([sys.executable, "-c", "import os\n"
                                "while True:\n    try: os.write(0, b'\\n' * 65536)\n"
                                "    except BlockingIOError: pass"],
@@ -1975,14 +1981,8 @@ def t16_a_worker_that_writes_without_end(db):
 @test
 def t16_a_worker_whose_lines_are_too_long(db):
     """None of ours is longer than a pipe takes whole; the master lets such a line fall."""
-    libc = ctypes.CDLL(None, use_errno=True)
     server = Server(db)
-    pid = settled(server)[0]
-    process = libc.syscall(434, pid, 0)                 # pidfd_open()
-    pipes = [int(fd) for fd in os.listdir("/proc/%d/fd" % pid) if int(fd) > 2
-             and os.readlink("/proc/%d/fd/%s" % (pid, fd)).startswith("pipe:")]
-    to_master = libc.syscall(438, process, pipes[0], 0)                             # pidfd_getfd()
-    os.close(process)
+    to_master = pipe_to_master(settled(server)[0])
     for size in 2047, 2048, 4095, 4096, 5000, 20000, 32767, 32768, 40000:
         os.write(to_master, b"y" * size + b"\n")
         time.sleep(0.05)
