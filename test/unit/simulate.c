@@ -566,24 +566,19 @@ add_row(struct request *q, struct row r)
 	q->row[q->rows++] = r;
 }
 
-/* The values of a row: text, or (stmt) marks, or a large mail's variables, a bit of each. */
-static unsigned
-row_values(struct lexer *x, const enum column list[NCOLUMNS], struct statement *stmt,
-    struct text column[NCOLUMNS])
+/* SELECT 'date','from',...,@b,... FROM DUAL WHERE LENGTH(@m)=n AND LENGTH(@b)=n */
+static void
+insert_select(struct lexer *x, const enum column list[NCOLUMNS], struct request *q)
 {
-	unsigned variables = 0;
-	int i;
+	struct text column[NCOLUMNS];
+	unsigned skip = 0;
+	int i, is_m;
 
 	for (i = 0; i < NCOLUMNS; i++) {
-		if (is(x, "?") && stmt) {
-			stmt->mark = realloc(stmt->mark, (size_t)(stmt->marks + 1) *
-			    sizeof(*stmt->mark));
-			stmt->mark[stmt->marks].row = (short)stmt->rows;
-			stmt->mark[stmt->marks++].column = (short)list[i];
-		} else if (is(x, "@M") || is(x, "@B")) {
+		if (is(x, "@M") || is(x, "@B")) {
 			if (list[i] != (is(x, "@M") ? C_MAIL : C_BODY))
 				fault("a large mail's variable is in another column");
-			variables |= 1u << list[i];
+			skip |= 1u << list[i];
 		} else if (x->type != T_STRING && x->type != T_NUMBER)
 			fault("a value expected, and not %.*s", (int)x->text.len, x->text.ptr);
 		column[list[i]] = x->text;
@@ -591,19 +586,8 @@ row_values(struct lexer *x, const enum column list[NCOLUMNS], struct statement *
 		if (i < NCOLUMNS - 1)
 			expect(x, ",");
 	}
-	return variables;
-}
-
-/* SELECT 'date','from',...,@b,... FROM DUAL WHERE LENGTH(@m)=n AND LENGTH(@b)=n */
-static void
-insert_select(struct lexer *x, const enum column list[NCOLUMNS], struct request *q)
-{
-	struct text column[NCOLUMNS];
-	unsigned variables = row_values(x, list, NULL, column);
-	int is_m;
-
 	q->from_variables = 1;
-	add_row(q, check_row(column, variables));
+	add_row(q, check_row(column, skip));
 	expect(x, "FROM");
 	expect(x, "DUAL");
 	q->want_m = q->want_b = SIZE_MAX;
@@ -627,6 +611,7 @@ insert_parse(struct lexer *x, struct request *q, struct statement *stmt)
 {
 	enum column list[NCOLUMNS];
 	struct text column[NCOLUMNS];
+	int i;
 
 	q->verb = V_INSERT;
 	expect(x, "INTO");
@@ -640,8 +625,19 @@ insert_parse(struct lexer *x, struct request *q, struct statement *stmt)
 	expect(x, "VALUES");
 	for (;;) {
 		expect(x, "(");
-		if (row_values(x, list, stmt, column))
-			fault("a large mail's variable is among values");
+		for (i = 0; i < NCOLUMNS; i++) {
+			if (is(x, "?") && stmt) {
+				stmt->mark = realloc(stmt->mark, (size_t)(stmt->marks + 1) *
+				    sizeof(*stmt->mark));
+				stmt->mark[stmt->marks].row = (short)stmt->rows;
+				stmt->mark[stmt->marks++].column = (short)list[i];
+			} else if (x->type != T_STRING && x->type != T_NUMBER)
+				fault("a value expected, and not %.*s", (int)x->text.len, x->text.ptr);
+			column[list[i]] = x->text;
+			lex(x);
+			if (i < NCOLUMNS - 1)
+				expect(x, ",");
+		}
 		if (stmt)
 			stmt->rows++;
 		else
