@@ -64,6 +64,8 @@
 
 #define BATCH_ROWS 32			/* rows of a statement: more would not be cheaper */
 #define BATCH_BYTES ((size_t)1 << 20)	/* octets of it */
+#define LARGE_ROWS 200			/* rows of a statement that makes them from variables, */
+#define LARGE_BYTES ((size_t)8 << 20)	/* and octets: none shall take long */
 #define PIECE ((size_t)1 << 19)		/* octets of a large mail sent at once, before escaping */
 #define PACKET_MIN ((size_t)1 << 20)	/* least max_allowed_packet, taken for granted */
 #define SLACK ((size_t)1024)		/* octets of a statement besides its rows, at most */
@@ -101,9 +103,7 @@
 #define MARKS "(?,?,?,?,?,?,?,0,?,?,?),"
 
 #define PARAMS 10		/* columns that are written, but spam_score */
-#define BODY 4			/* which of them are these; spam_score comes before hash */
-#define MAIL 6
-#define HASH 7
+#define HASH 7			/* which of them is hash: spam_score comes before it */
 
 enum state { CLOSED, CONNECTING, SETTING, ASKING, IDLE, PREPARING, LARGE, STORING };
 
@@ -550,40 +550,30 @@ row_of(const struct db_mail *m, size_t row, struct db_text f[PARAMS])
 	const struct db_row *r = &c->row[row];
 
 	f[0] = (struct db_text){ m->date, strlen(m->date) };
-	f[1] = c->from, f[2] = r->to, f[3] = c->subject, f[BODY] = c->body, f[5] = c->charset;
-	f[MAIL] = c->mail, f[HASH] = r->hash, f[8] = c->content_type, f[9] = r->recipient;
-}
-
-/* A row; the body and the mail of a large one are in the session's variables. */
-static char *
-put_row(char *d, const struct db_mail *m, size_t row, int large)
-{
-	struct db_text f[PARAMS];
-	size_t k;
-
-	row_of(m, row, f);
-	for (k = 0; k < PARAMS; k++)
-		if (large && (k == BODY || k == MAIL))
-			d = put(d, k == BODY ? ",@b" : ",@m");
-		else
-			d = put_text(d, k == HASH ? ",0,'" : k ? ",'" : "'", &f[k]);
-	return d;
+	f[1] = c->from, f[2] = r->to, f[3] = c->subject, f[4] = c->body, f[5] = c->charset;
+	f[6] = c->mail, f[HASH] = r->hash, f[8] = c->content_type, f[9] = r->recipient;
 }
 
 /* The rows of the mails sent as text; its length, or 0 where there is no memory. */
 static size_t
 text_rows(struct conn *c)
 {
-	const struct db_mail *m = c->mails.first;
-	size_t i, n;
+	struct db_mail *m = c->mails.first;
+	struct db_text f[PARAMS];
+	size_t i, k, n;
 	char *d;
 
 	if (text_reserve(c, 2 * c->size + SLACK) == -1)
 		return 0;
 	d = put(c->text, c->db->insert);
 	for (n = c->sent; n > 0; n--, m = m->next)
-		for (i = 0; i < m->col.rows; i++)
-			d = put(put_row(put(d, "("), m, i, 0), "),");
+		for (i = 0; i < m->col.rows; i++) {
+			row_of(m, i, f);
+			*d++ = '(';
+			for (k = 0; k < PARAMS; k++)
+				d = put_text(d, k == HASH ? ",0,'" : k ? ",'" : "'", &f[k]);
+			d = put(d, "),");
+		}
 	return (size_t)(d - c->text) - 1;
 }
 
@@ -625,34 +615,53 @@ text_piece(struct conn *c, const struct db_text *t, const char *set, const char 
 }
 
 /*
- * "INSERT ... SELECT" of the next row of a large mail. Where a variable is not what
+ * "INSERT ... SELECT" of the next rows of a large mail. Where a variable is not what
  * was sent no row is stored, which the count of rows then tells.
  */
 static size_t
-text_large_row(struct conn *c)
+text_large_rows(struct conn *c)
 {
 	const struct db_mail *m = c->mails.first;
 	const struct db_columns *col = &m->col;
 	const struct db_row *r = &col->row[c->from];
-	size_t n = c->db->insert_len - strlen(VALUES), len = col->from.len + col->subject.len +
-	    col->charset.len + col->content_type.len + r->to.len + r->recipient.len + r->hash.len;
+	struct db_text date = { m->date, strlen(m->date) };
+	size_t n = SLACK + c->db->insert_len, one, most;
 	char *d;
 
-	c->rows = 1;
-	if (text_reserve(c, 2 * len + c->db->insert_len + SLACK) == -1)
+	n += 2 * (col->from.len + col->subject.len + col->charset.len + col->content_type.len);
+	most = 1 + LARGE_BYTES / (col->mail.len + col->body.len + LARGE_BYTES / LARGE_ROWS);
+	for (c->rows = 0; c->rows < most && c->from + c->rows < col->rows; c->rows++, r++) {
+		one = 2 * (r->to.len + r->hash.len + r->recipient.len) + ROW_SLACK;
+		if (c->rows > 0 && n + one > limit(c))
+			break;
+		n += one;
+	}
+	if (text_reserve(c, n) == -1)
 		return 0;
-	d = put((char *)memcpy(c->text, c->db->insert, n) + n, "SELECT ");
-	d = put_row(d, m, c->from, 1);
-	d += sprintf(d, " FROM DUAL WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", col->mail.len,
+	n = c->db->insert_len - strlen(VALUES);
+	d = (char *)memcpy(c->text, c->db->insert, n) + n;
+	d = put_text(d, "SELECT '", &date);
+	d = put_text(d, ",'", &col->from);
+	d = put_text(d, ",v.t,'", &col->subject);
+	d = put_text(d, ",@b,'", &col->charset);
+	d = put_text(d, ",@m,0,v.h,'", &col->content_type);
+	d = put(d, ",v.r FROM (");
+	for (r -= c->rows, n = 0; n < c->rows; n++, r++) {
+		d = put_text(d, n ? " UNION ALL SELECT '" : "SELECT '", &r->to);
+		d = put_text(d, n ? ",'" : " t,'", &r->hash);
+		d = put_text(d, n ? ",'" : " h,'", &r->recipient);
+		d = put(d, n ? "" : " r");
+	}
+	d += sprintf(d, ") v WHERE LENGTH(@m)=%zu AND LENGTH(@b)=%zu", col->mail.len,
 	    col->body.len);
-	if (++c->from == col->rows)
+	if ((c->from += c->rows) == col->rows)
 		next_part(c);
 	return (size_t)(d - c->text);
 }
 
 /*
  * The next statement of a large mail: its octets travel once, in pieces, into
- * variables of the session, from which an INSERT makes each row. Its length, 0: no memory.
+ * variables of the session, from which INSERTs make the rows. Its length, 0: no memory.
  */
 static size_t
 text_large(struct conn *c)
@@ -668,7 +677,7 @@ text_large(struct conn *c)
 	case P_BODY:
 		return text_piece(c, &col->body, "SET @b='", "SET @b=CONCAT(@b,'");
 	case P_ROWS:
-		return text_large_row(c);
+		return text_large_rows(c);
 	case P_CLEAR:
 		return text_words(c, "SET @m=NULL,@b=NULL");
 	default:

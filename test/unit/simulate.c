@@ -566,33 +566,66 @@ add_row(struct request *q, struct row r)
 	q->row[q->rows++] = r;
 }
 
-/* SELECT 'date','from',...,@b,... FROM DUAL WHERE LENGTH(@m)=n AND LENGTH(@b)=n */
+/*
+ * SELECT 'date','from',v.t,... FROM (SELECT 'to' t,'hash' h,'recipient' r UNION ALL ...) v
+ * WHERE LENGTH(@m)=n AND LENGTH(@b)=n
+ */
 static void
 insert_select(struct lexer *x, const enum column list[NCOLUMNS], struct request *q)
 {
-	struct text column[NCOLUMNS];
+	struct text column[NCOLUMNS], alias[NCOLUMNS], name[8], value;
 	unsigned skip = 0;
-	int i, is_m;
+	int i, n, names = 0, first;
 
+	memset(alias, 0, sizeof(alias));
 	for (i = 0; i < NCOLUMNS; i++) {
 		if (is(x, "@M") || is(x, "@B")) {
 			if (list[i] != (is(x, "@M") ? C_MAIL : C_BODY))
 				fault("a large mail's variable is in another column");
 			skip |= 1u << list[i];
-		} else if (x->type != T_STRING && x->type != T_NUMBER)
-			fault("a value expected, and not %.*s", (int)x->text.len, x->text.ptr);
-		column[list[i]] = x->text;
+		} else if (x->type == T_WORD)
+			alias[list[i]] = x->text;
+		else
+			column[list[i]] = x->text;
 		lex(x);
 		if (i < NCOLUMNS - 1)
 			expect(x, ",");
 	}
 	q->from_variables = 1;
-	add_row(q, check_row(column, skip));
 	expect(x, "FROM");
-	expect(x, "DUAL");
+	expect(x, "(");
+	for (first = 1; ; first = 0) {
+		expect(x, "SELECT");
+		for (n = 0; ; n++) {
+			value = x->text;
+			lex(x);
+			if (first) {
+				if (n == 8)
+					fault("too many columns in v");
+				name[names++] = x->text;
+				lex(x);
+			}
+			for (i = 0; i < NCOLUMNS; i++)
+				if (alias[i].ptr && alias[i].len == name[n].len + 2 &&
+				    memcmp(alias[i].ptr + 2, name[n].ptr, name[n].len) == 0)
+					column[i] = value;
+			if (!is(x, ","))
+				break;
+			lex(x);
+		}
+		add_row(q, check_row(column, skip));
+		if (!is(x, "UNION"))
+			break;
+		lex(x);
+		expect(x, "ALL");
+	}
+	expect(x, ")");
+	expect(x, "V");
 	q->want_m = q->want_b = SIZE_MAX;
 	if (is(x, "WHERE"))
 		do {
+			int is_m;
+
 			lex(x);
 			expect(x, "LENGTH");
 			expect(x, "(");
