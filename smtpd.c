@@ -500,6 +500,13 @@ board_sum(enum count what)
 	return sum;
 }
 
+/* What this worker holds is for its siblings to see: they may ask for room meanwhile. */
+static void
+show_held(void)
+{
+	worker.slot->n[N_HELD] = worker.held + db_held(worker.db);
+}
+
 /*
  * May n octets more be held? Asked before messages, columns and many recipients take
  * memory. Commands, replies, a few recipients and the rest of a read are counted, but not
@@ -508,7 +515,7 @@ board_sum(enum count what)
 static int
 room(size_t n)
 {
-	worker.slot->n[N_HELD] = worker.held + db_held(worker.db);
+	show_held();
 	return board_sum(N_HELD) + n <= (uint64_t)conf.num[GSMTP_MAX_MEMORY];
 }
 
@@ -532,7 +539,6 @@ let_go(struct buffer *b)
 
 /* ---- replies ---- */
 
-static void	session_close(struct session *);
 static void	transaction_reset(struct session *);
 
 /* Octets on their way to the client; flush() writes them. */
@@ -944,18 +950,26 @@ reply_failure(struct session *s, int code)
 	reply(s, code, f->status, f->text, (unsigned long long)size_limit());
 }
 
-/* The transaction is over: its line in the log, its reply, and what was pipelined behind it. */
-static void
-answer(struct session *s, enum db_status status)
+/* What the database says of a mail as the reply that ends its transaction; 0: nothing yet. */
+static int
+code_of(enum db_status status)
 {
 	static const int codes[] = {
-		[DB_STORED] = 250, [DB_REFUSED] = 554, [DB_LOST] = 451, [DB_TOO_BIG] = 552
+		[DB_PENDING] = 0, [DB_STORED] = 250, [DB_REFUSED] = 554, [DB_LOST] = 451,
+		[DB_TOO_BIG] = 552
 	};
+
+	return codes[status];
+}
+
+/* The transaction is over: its line in the log, then its reply. */
+static void
+answer(struct session *s, int code)
+{
 	const struct db_row *row = s->tx.columns.ptr ? s->mail.col.row : NULL;
 	volatile uint64_t *n = worker.slot->n;
 	char from[PATH_MAX_IN + 1], to[PATH_MAX_IN + 1], hash[HASH_LEN + 1] = "-", tls[96] = "-";
 	char *blank;
-	int code = s->tx.fail ? s->tx.fail : codes[status];
 	long long wait = s->state == STORING ? clock_ms() - s->since : 0;
 	const char *event = code == 250 ? "stored" : code < 500 ? "deferred" : "refused";
 
@@ -1070,7 +1084,7 @@ make_columns(struct session *s, const struct mime_body *found, struct db_columns
 		if (!room(cap) || (b->ptr = malloc(cap)) == NULL)
 			return -1;
 		worker.held += b->cap = cap;
-		room(0);		/* shows it: siblings may ask for theirs meanwhile */
+		show_held();
 		len = mime_body_text(found, b->ptr, cap);
 		if (len + 8 < cap || times == MIME_EXPANSION)
 			break;
@@ -1145,7 +1159,7 @@ save_email(struct session *s)
 {
 	static struct mime_body found;
 	struct db_columns *c = &s->mail.col;
-	enum db_status status = DB_LOST;
+	int code;
 
 	memset(c, 0, sizeof(*c));
 	s->since = now;
@@ -1153,10 +1167,9 @@ save_email(struct session *s)
 		transaction_fail(s, 550);
 	if (s->tx.fail == 0 && make_columns(s, &found, c) == -1)
 		transaction_fail(s, 452);
-	if (s->tx.fail == 0)
-		status = db_add(worker.db, &s->mail);
-	if (status != DB_PENDING) {
-		answer(s, status);
+	code = s->tx.fail ? s->tx.fail : code_of(db_add(worker.db, &s->mail));
+	if (code != 0) {
+		answer(s, code);
 		return;
 	}
 	s->state = STORING;
@@ -1754,34 +1767,35 @@ watch(struct session *s)
 	worker.active[s->fd] = now;
 }
 
-/* Lets go of the connection; of the session too, unless its mail is at the database. */
 static void
-session_close(struct session *s)
+session_free(struct session *s)
 {
-	int fd = s->fd;
-
-	if (fd != -1) {
-		if (conf.num[GSMTP_VERBOSE])
-			log_line(s->id, "disconnect client=%s", s->peer);
-		tls_free(s->tls);
-		s->tls = NULL;
-		watch_for(fd, 0, &worker.all);
-		watch_for(fd, 0, &worker.hot);
-		close(fd);
-		worker.slot->key[fd] = 0;
-		worker.session[fd] = NULL;
-		while (worker.top >= 0 && worker.session[worker.top] == NULL)
-			worker.top--;
-		s->fd = -1;
-		worker.slot->n[N_CLIENTS] = (uint64_t)--worker.nsessions;
-	}
-	let_go(&s->in);
-	let_go(&s->out);
-	if (s->state == STORING)
-		return;
 	transaction_reset(s);
 	free(s->helo);
 	free(s);
+}
+
+/* Ends the connection. A session whose mail is at the database goes on until results(). */
+static void
+session_close(struct session *s)
+{
+	if (conf.num[GSMTP_VERBOSE])
+		log_line(s->id, "disconnect client=%s", s->peer);
+	tls_free(s->tls);
+	s->tls = NULL;
+	watch_for(s->fd, 0, &worker.all);
+	watch_for(s->fd, 0, &worker.hot);
+	close(s->fd);
+	worker.slot->key[s->fd] = 0;
+	worker.session[s->fd] = NULL;
+	while (worker.top >= 0 && worker.session[worker.top] == NULL)
+		worker.top--;
+	worker.slot->n[N_CLIENTS] = (uint64_t)--worker.nsessions;
+	s->fd = -1;
+	let_go(&s->in);
+	let_go(&s->out);
+	if (s->state != STORING)
+		session_free(s);
 }
 
 /* The connection failed. Why is worth a line only where it is about TLS. */
@@ -1848,7 +1862,7 @@ flush(struct session *s)
  * session nothing waits: it is dropped, or it would run after the handshake (CVE-2011-0411).
  */
 static size_t
-run(struct session *s, const char *p, size_t n)
+run_input(struct session *s, const char *p, size_t n)
 {
 	size_t done = 0, k;
 
@@ -1881,7 +1895,7 @@ input(struct session *s, int ready)
 	ssize_t n;
 
 	if (have > 0 && !s->partial) {
-		s->in_at += run(s, s->in.ptr + s->in_at, have);
+		s->in_at += run_input(s, s->in.ptr + s->in_at, have);
 		if (s->in_at == s->in.len) {
 			let_go(&s->in);
 			s->in_at = 0;
@@ -1906,7 +1920,7 @@ input(struct session *s, int ready)
 	let_go(&s->in);
 	s->in_at = 0;
 	have += (size_t)n;
-	max = run(s, buf, have);
+	max = run_input(s, buf, have);
 	if (max < have && hold(&s->in, buf + max, have - max) == -1) {
 		session_close(s);
 		return -1;
@@ -2058,9 +2072,9 @@ results(void)
 	while ((m = db_done(worker.db)) != NULL) {
 		s = (struct session *)(void *)((char *)m - offsetof(struct session, mail));
 		worker.npending--;
-		answer(s, m->status);
+		answer(s, code_of(m->status));
 		if (s->fd == -1)
-			session_close(s);
+			session_free(s);
 		else
 			go_on(s, 0);
 	}
@@ -2298,7 +2312,7 @@ worker_loop(void)
 			log_line(0, "%s", news);
 		tick();
 		live(got_stop, got_drain, all && ready <= 0);
-		room(0);		/* shows on the board what is held */
+		show_held();
 	}
 }
 

@@ -619,7 +619,7 @@ drop(struct db_mail *m)
 	s->state = CLOSING;
 	worker.npending--;
 	if (s->fd == -1)
-		session_close(s);
+		session_free(s);
 }
 
 static void
