@@ -59,17 +59,12 @@ is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-static char
-lower(char c)
+void
+mime_lower(char *p, size_t n)
 {
-	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
-}
-
-static void
-lower_all(char *p)
-{
-	for (; *p; p++)
-		*p = lower(*p);
+	for (; n > 0; p++, n--)
+		if (*p >= 'A' && *p <= 'Z')
+			*p = (char)(*p + 32);
 }
 
 static struct mime_span
@@ -301,9 +296,10 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
 			continue;	/* "ISO 8859-1" */
 		if (!is_ascii(label[i]) || label[i] <= ' ' || strchr("\"';,*?/\\<>", label[i]))
 			break;
-		dst[k++] = lower(label[i]);
+		dst[k++] = label[i];
 	}
 	dst[k] = '\0';
+	mime_lower(dst, k);
 }
 
 /*
@@ -881,7 +877,7 @@ encoded_word(const char *p, const char *end, struct decoder *d, int *none)
 	if (end - q < 4 || *q != '?' || q == p + 2 || q[2] != '?' || !strchr("bBqQ", q[1]) || !q[1])
 		return 0;
 	*d = (struct decoder){ .charset = span(p + 2, q), .words = 1,
-	    .encoding = lower(q[1]) == 'b' ? MIME_BASE64 : MIME_QP };
+	    .encoding = q[1] == 'b' || q[1] == 'B' ? MIME_BASE64 : MIME_QP };
 	q += 3;
 	/* "What?=3F?=": a "?" that should have been encoded, before a "=XX". */
 	for (stop = q; (stop = memchr(stop, '?', (size_t)(end - stop))) != NULL; stop++)
@@ -1573,7 +1569,7 @@ parse_type(struct mime_part *part, struct mime_span v)
 		part->type[n] = '/';
 		memcpy(part->type + n + 1, p, k);
 		part->type[n + 1 + k] = '\0';
-		lower_all(part->type);
+		mime_lower(part->type, n + 1 + k);
 		return;
 	}
 	for (p = v.ptr; p < end && *p != ';'; p++)
@@ -1603,7 +1599,7 @@ describe(struct mime_part *p, int digest)
 			parse_type(p, t);
 			mime_param(v, "charset", p->charset, sizeof(p->charset));
 			p->charset[strcspn(p->charset, "\",")] = '\0';
-			lower_all(p->charset);
+			mime_lower(p->charset, strlen(p->charset));
 		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0)
 			p->encoding = begins(t, "base64") ? MIME_BASE64 :
 			    begins(t, "quoted-printable") ? MIME_QP :

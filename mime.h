@@ -88,6 +88,9 @@ size_t	mime_words(struct mime_span value, const char *charset, char *dst, size_t
  */
 int	mime_address(struct mime_span *list, char *dst, size_t cap);
 
+/* ASCII letters to lower case, in place; other octets stay. */
+void	mime_lower(char *p, size_t n);
+
 /* Octets as text: as they are where they are UTF-8, else windows-1252. */
 size_t	mime_utf8(struct mime_span octets, char *dst, size_t cap);
 

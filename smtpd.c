@@ -601,21 +601,6 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 
 /* ---- domains and paths ---- */
 
-static char
-lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
-}
-
-static void
-lower_all(char *p, size_t n)
-{
-	while (n-- > 0) {
-		*p = lower(*p);
-		p++;
-	}
-}
-
 /* Octets that are UTF-8 already are what mime_utf8() leaves alone. */
 static int
 is_utf8(const char *p, size_t n)
@@ -637,7 +622,7 @@ punycode(struct buffer *to, const char *p, size_t len)
 	if (len >= 253 || !is_utf8(p, len))
 		return -1;
 	for (i = n = 0; i < len && n < 63; n++) {
-		c[n] = (unsigned char)lower(p[i++]);
+		c[n] = (unsigned char)p[i++];
 		if (c[n] < 128)
 			out[o++] = (char)c[n];
 		else
@@ -647,6 +632,7 @@ punycode(struct buffer *to, const char *p, size_t len)
 	}
 	if (i < len)
 		return -1;
+	mime_lower(out, o);
 	if ((basic = done = o) > 0)
 		out[o++] = '-';
 	for (; done < n; delta++, code++) {
@@ -1007,7 +993,7 @@ extract_from_email(struct mime_span value, const char *reverse_path, char *dst, 
 		memcpy(dst, reverse_path, n + 1);
 	}
 	n = strlen(dst);
-	lower_all(dst, n);
+	mime_lower(dst, n);
 	return n;
 }
 
@@ -1059,7 +1045,7 @@ make_row(struct db_row *row, const char *rcpt, struct md5 before_to, char *text)
 		row->to.len += (size_t)sprintf(text, "@%s", primary);
 		text += strlen(text);
 	}
-	lower_all(start, (size_t)(text - start));
+	mime_lower(start, (size_t)(text - start));
 	md5_add(&before_to, row->to.ptr, row->to.len);
 	md5_end(&before_to, hex);
 	return copy_text(&row->hash, text, hex, sizeof(hex));
