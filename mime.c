@@ -118,14 +118,13 @@ ascii_len(const char *p, size_t n)
 }
 
 /*
- * The length of the character at p, RFC 3629 4; 0 where there is none, and -1
- * where there would be one if the octets went on.
+ * The length of the character at p, RFC 3629 4; 0 where there is none or ASCII,
+ * and -1 where there would be one if the octets went on.
  */
 static int
 utf8_char(const unsigned char *p, size_t n)
 {
-	int len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 :
-	    p[0] < 0xf5 ? 4 : 0, i;
+	int len = p[0] < 0xc2 || p[0] > 0xf4 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4, i;
 
 	for (i = 1; i < len; i++) {
 		if ((size_t)i == n)
@@ -142,16 +141,13 @@ utf8_char(const unsigned char *p, size_t n)
 static int
 is_text(const char *p, size_t n)
 {
-	static const char blanks[] = "\xc2\xa0 \xe2\x80\x8b\xe3\x80\x80\xef\xbb\xbf";
-	size_t i = 0, k;
+	size_t k;
 
-	while (i < n) {
-		for (k = 0; k < 12 && !is_blank(p[i]); k += 3)
-			if (n - i > (k > 0) + 1u && memcmp(p + i, blanks + k, k > 0 ? 3 : 2) == 0)
-				break;
-		if (k == 12)
+	for (; n > 0; p += k, n -= k) {
+		k = is_blank(*p) ? 1 : *p == '\xc2' ? 2 : 3;
+		if (n < k || (k > 1 && memcmp(p, "\xc2\xa0", k) != 0 && memcmp(p, BOM, k) != 0 &&
+		    memcmp(p, "\xe2\x80\x8b", k) != 0 && memcmp(p, "\xe3\x80\x80", k) != 0))
 			return 1;
-		i += is_blank(p[i]) ? 1 : k > 0 ? 3 : 2;
 	}
 	return 0;
 }
@@ -390,7 +386,7 @@ put_utf8(struct out *o, const char *p, size_t n, int *seen)
 			*seen |= EIGHT;
 		if (i == n || is_ascii(p[i]))
 			continue;
-		k = p[i] ? utf8_char(u + i, n - i) : 0;
+		k = utf8_char(u + i, n - i);
 		if (k < 0)
 			break;
 		if (k > 0) {
@@ -442,7 +438,7 @@ put_converted(struct out *o, const char *p, size_t n)
 	int seen = 0;
 
 	for (i = 0; o->line && i + 3 <= n; i++)
-		if (p[i] == *BOM && memcmp(p + i, BOM, 3) == 0) {
+		if (memcmp(p + i, BOM, 3) == 0) {
 			put_utf8(o, p, i, &seen);
 			p += i + 3, n -= i + 3;
 			i = (size_t)-1;
@@ -546,13 +542,13 @@ conv_iconv(struct conv *c)
 		done = give ? iconv(c->cd, (void *)&p, &left, &dst, &room) : (size_t)-1;
 		put_converted(c->o, buf, sizeof(buf) - room);
 		n -= give - left;
-		if (done == (size_t)-1 && errno == EINVAL && left == n && left < SLICE)
-			return c->len - n;
 		if (done == (size_t)-1 && (errno != EINVAL || left >= SLICE)) {
 			k = conv_bad(c, p, n);
 			p += k, n -= k;
 			slice = SLICE;
-		} else if (slice < PIECE)
+		} else if (left == n)
+			return c->len - n;
+		else
 			slice *= 2;
 	}
 	return c->len;
@@ -691,7 +687,7 @@ line_len(const char *p, size_t n)
 static int
 is_empty_line(const char *p, size_t n)
 {
-	return *p == '\n' || (*p == '\r' && (n == 1 || (n == 2 && p[1] == '\n')));
+	return *p == '\n' || (*p == '\r' && n <= 2);
 }
 
 /* ---- transfer-encodings, RFC 2045 6 ---- */
@@ -789,10 +785,11 @@ decode_qp(struct decoder *d, char *dst, size_t cap)
 			n = p < eol ? 0 : (size_t)(d->next - eol);
 			p = d->next;
 			d->next = NULL;
-			if (n > 1 && p[-2] == '\r' && p[-1] == '\n')
-				*q++ = '\r';
-			if (n > 0 && (p[-1] == '\r' || p[-1] == '\n'))
+			if (n > 0 && (p[-1] == '\r' || p[-1] == '\n')) {
+				if (n > 1 && p[-2] == '\r')
+					*q++ = '\r';
 				*q++ = p[-1];
+			}
 		} else if (q < full && (d->words || p + 1 == eol || p[1] == '=')) {
 			*q++ = d->words && *p == '_' ? ' ' : *p;
 			p++;
@@ -823,7 +820,7 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 			d->begun = begins(span(p, next), "begin ");
 			continue;
 		}
-		if (begins(span(p, next), "end") || !is_ascii(*p) || *p < ' ' || *p > '`') {
+		if (begins(span(p, next), "end") || (unsigned char)*p - 32u > 64) {
 			next = end;
 			continue;
 		}
@@ -874,7 +871,7 @@ encoded_word(const char *p, const char *end, struct decoder *d, int *none)
 		return 0;
 	for (q = p + 2; q < end && *q != '?' && !is_blank(*q) && q - p < LABEL_MAX; q++)
 		;
-	if (end - q < 4 || *q != '?' || q == p + 2 || q[2] != '?' || !strchr("bBqQ", q[1]) || !q[1])
+	if (end - q < 4 || *q != '?' || q == p + 2 || q[2] != '?' || !memchr("bBqQ", q[1], 4))
 		return 0;
 	*d = (struct decoder){ .charset = span(p + 2, q), .words = 1,
 	    .encoding = q[1] == 'b' || q[1] == 'B' ? MIME_BASE64 : MIME_QP };
@@ -882,7 +879,7 @@ encoded_word(const char *p, const char *end, struct decoder *d, int *none)
 	/* "What?=3F?=": a "?" that should have been encoded, before a "=XX". */
 	for (stop = q; (stop = memchr(stop, '?', (size_t)(end - stop))) != NULL; stop++)
 		if (end - stop > 1 && stop[1] == '=' && !(d->encoding == MIME_QP &&
-		    end - stop > 5 && hex(stop[2]) && hex(stop[3]) && !memcmp(stop + 4, "?=", 2)))
+		    end - stop > 5 && hex(stop[2]) & hex(stop[3]) && !memcmp(stop + 4, "?=", 2)))
 			break;
 	*none = stop == NULL;
 	if (*none)
@@ -979,8 +976,8 @@ conv_end(struct conv *c)
 		put_char(c->o, REPLACEMENT);
 	if (c->cd == (iconv_t)-1)
 		return;
-	if (iconv(c->cd, NULL, NULL, &dst, &room) != (size_t)-1)
-		put_converted(c->o, buf, sizeof(buf) - room);
+	iconv(c->cd, NULL, NULL, &dst, &room);
+	put_converted(c->o, buf, sizeof(buf) - room);
 	iconv_close(c->cd);
 	if (c->other != (iconv_t)-1)
 		iconv_close(c->other);
@@ -1172,10 +1169,9 @@ boundary_level(const struct mime_walk *w, const char *p, size_t n, int *last)
 	for (i = w->depth - 1; i >= 0; i--) {
 		size_t len = w->level[i].len;
 
-		if (len == 0 || n < len + 2 || memcmp(p + 2, w->level[i].boundary, len) != 0)
-			continue;
 		*last = n == len + 4 && memcmp(p + 2 + len, "--", 2) == 0;
-		if (*last || n == len + 2)
+		if (len > 0 && (*last || n == len + 2) &&
+		    memcmp(p + 2, w->level[i].boundary, len) == 0)
 			return i;
 	}
 	return -1;
@@ -1290,7 +1286,7 @@ skip_cfws(const char *p, const char *end)
 			p++;
 		else if (*p == '(')
 			depth++;
-		else if (*p == ')' && depth > 0)
+		else if (*p == ')')
 			depth--;
 	}
 	return p;
@@ -1314,7 +1310,7 @@ token_len(const char *p, const char *end)
 {
 	const char *start = p;
 
-	while (p < end && is_ascii(*p) && *p > ' ' && *p != 127 && !strchr("()<>@,;:\\\"/[]?=", *p))
+	while (p < end && is_ascii(*p) && *p > ' ' && !strchr("()<>@,;:\\\"/[]?=\177", *p))
 		p++;
 	return (size_t)(p - start);
 }
@@ -1359,8 +1355,8 @@ value_octets(struct mime_span v, int quoted, int percent, char *dst, size_t cap)
 	for (i = 0; i < v.len && n < cap; i++) {
 		if (quoted && v.ptr[i] == '\\' && i + 1 < v.len)
 			i++;
-		else if (percent && v.ptr[i] == '%' && v.len - i > 2 && hex(v.ptr[i + 1]) &&
-		    hex(v.ptr[i + 2])) {
+		else if (percent && v.ptr[i] == '%' && v.len - i > 2 &&
+		    hex(v.ptr[i + 1]) & hex(v.ptr[i + 2])) {
 			dst[n++] = (char)(hex(v.ptr[i + 1]) << 4 | (hex(v.ptr[i + 2]) & 15));
 			i += 2;
 			continue;
@@ -1521,12 +1517,11 @@ next_mailbox(struct mime_span *list, struct mailbox *m)
 static int
 find_address(struct mime_span *list, struct mailbox *m)
 {
-	int elements = 0;
+	int elements = 1;
 
-	do {
+	for (next_mailbox(list, m); m->rank < 3 && list->len > 0; elements++)
 		next_mailbox(list, m);
-	} while (m->rank < 3 && list->len > 0 && ++elements);
-	return m->rank > 1 || (m->rank == 1 && elements == 0);
+	return m->rank > 1 || (m->rank == 1 && elements == 1);
 }
 
 int
@@ -1640,7 +1635,7 @@ static int
 open_level(struct mime_walk *w, const struct mime_part *part)
 {
 	struct mime_level *l = &w->level[w->depth];
-	struct mime_span v;
+	struct mime_span v = { "", 0 };
 
 	if (w->depth == MIME_DEPTH)
 		return 0;
@@ -1654,8 +1649,8 @@ open_level(struct mime_walk *w, const struct mime_part *part)
 		l->attachment = 0;		/* what it is to the message that it holds */
 		l->message = w->depth + 1;
 		w->here = 1;
-	} else if (strncmp(part->type, "multipart/", 10) == 0 &&
-	    mime_field(part->header, "Content-Type", &v)) {
+	} else if (strncmp(part->type, "multipart/", 10) == 0) {
+		mime_field(part->header, "Content-Type", &v);
 		l->len = mime_param(v, "boundary", l->boundary, sizeof(l->boundary));
 		while (l->len > 0 && is_blank(l->boundary[l->len - 1]))
 			l->len--;
