@@ -539,6 +539,47 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "all blank", M("mixed") "--b\n\n \n--b\n" HTML "\n\n--b--", 0, " " },
 	{ TYPE, "all blank", M("mixed") "--b\n" HTML "\n\n--b\n\n \n--b--", 0, "text/html" },
 	{ BODY, "padding, and more on its line", "Content-Transfer-Encoding: base64\n\nYQ== said\nYg==", 0, "ab" },
+	/* What is seldom met */
+	{ WORDS, "two never closed", "=?utf-8?Q?a =?utf-8?Q?b", 0, "=?utf-8?Q?a =?utf-8?Q?b" },
+	{ WORDS, "only a charset", "=?iso-8859-1", 0, "=?iso-8859-1" },
+	{ WORDS, "a charset and an encoding", "=?utf-8?Q", 0, "=?utf-8?Q" },
+	{ WORDS, "no charset", "=?\?Q?abc?=", 0, "=?\?Q?abc?=" },
+	{ WORDS, "Q with a ?", "=?utf-8?Q?a?b?=", 0, "a?b" },
+	{ WORDS, "Q with a ?, and text in hex behind it", "=?utf-8?Q?a?=3Fbc", 0, "a3Fbc" },
+	{ WORDS, "U+FF01 in UTF-16 is no mark", "=?utf-16be?B?/wEAYQ==?=", 0, "\xef\xbc\x81" "a" },
+	{ FROM, "an address that is an encoded-word", "From: =?utf-8?Q?ann@oak.example?=\n\n", 0, "" },
+	{ FROM, "a backslash ends it", "From: ((a)\\", 0, "" },
+	{ PARAM, "no value", "a/b; c=", "c", "" },
+	{ PARAM, "a ( within a value", "a/b; c=a(b)", "c", "a(b)" },
+	{ PARAM, "a backslash ends it", "a/b; c=\"a\\\"b\\", "c", "a\"b\\" },
+	{ PARAM, "no charset (RFC 2231 4)", "a/b; c*=%41b", "c", "Ab" },
+	{ PARAM, "no language", "a/b; c*=utf-8'%41", "c", "utf-8'A" },
+	{ PARAM, "% without a number", "a/b; c*=utf-8''%4x%x4", "c", "%4x%x4" },
+	{ PARAM, "a section too many", "a/b; c*0=a; c*1=b; c*2=c; c*3=d; c*4=e; c*5=f; c*6=g; c*7=h; c*8=i; c*9=j; c*10=k; "
+	  "c*11=l; c*12=m; c*13=n; c*14=o; c*15=p; c*16=q; c*17=r; c*18=s; c*19=t; c*20=u", "c", "abcdefghijklmnopqrst" },
+	{ TYPE, "DEL", "Content-Type: text/html\177\n\nx", 0, "text/html" },
+	{ BODY, "a name of no charset in HTML", HEAD "<meta charset=koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r>"
+	  "\xe4", 0, "<meta charset=koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r>\xc3\xa4" },
+	{ SUBJECT, "one line", "Subject: a\r\n", 0, "a" },
+	{ BODY, "a line that begins with CR", "A: b\n\ra\n\nyes", 0, "yes" },
+	{ BODY, "short lines that begin as a boundary", "Content-Type: multipart/mixed; boundary=bb\n\n--bb\n\na\n--b\n--bc\n--bb--", 0,
+	  "a\n--b\n--bc" },
+	{ BODY, "in a message within", M("mixed") "--b\n" RFC822 "\n--\n----\nyes\n--b--", 0, "--\n----\nyes" },
+	{ BODY, "white space of all kinds", M("mixed") "--b\n\n\f\v\xe2\x80\x8b\xe3\x80\x80\xef\xbb\xbf\n--b\n\nyes\n--b--", 0, "yes" },
+	{ BODY, "a letter of NBSP's first octet", M("mixed") "--b\n\n\xc2\xa9\n--b--", 0, "\xc2\xa9" },
+	{ BODY, "blank text of no known type", "Content-Type: text/calendar\n\n \n", 0, "" },
+	{ BODY, "a calendar, then no text", M("mixed") "--b\nContent-Type: text/calendar\n\nyes\n--b\nContent-Type: image/png\n\nno\n--b--",
+	  0, "yes" },
+	{ BODY, "two attachments in HTML", M("mixed") "--b\nContent-Disposition: attachment\n" HTML "\nyes\n--b\n"
+	  "Content-Disposition: attachment\n" HTML "\nno\n--b--", 0, "yes" },
+#define UU "Content-Transfer-Encoding: x-uuencode\n\nbegin 644 f\n"
+	{ BODY, "a line shorter than it says", UU "M86)C\n#9&5F\nend\n", 0, "abcdef" },
+	{ BODY, "a line of no length", UU "#86)C\n\t\n#9&5F\nend\n", 0, "abc" },
+	NEEDS("CP932", "gb18030", "\x84\x31\x41\x41", "\xef\xbf\xbd" "1AA"), L("euc-kr", "a\xff", "a\xef\xbf\xbd"), L("euc-kr", "\x80\xb0\xa1", "\xef\xbf\xbd\xea\xb0\x80"),
+	L("euc-kr", "\xff" "a\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1", "\xef\xbf\xbd" "a\xea\xb0\x80"
+	  "\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80"),
+	L("euc-jp", "\x8f\xa1" "a\xa4\xa2", "\xef\xbf\xbd" "a\xe3\x81\x82"), L("euc-jp", "\x8f" "a\xa4\xa2", "\xef\xbf\xbd" "a\xe3\x81\x82"),
+	L("iso-2022-jp", "\033$Zab", "ab"),
 };
 
 /* ---- what does not fit into a table ---- */
@@ -662,6 +703,10 @@ check_long(void)
 	s.len = (size_t)sprintf(in, "A: %02000d\r\nB: 2\r\n", 0);
 	mime_next_field(&s, &name, &value);
 	report(mime_next_field(&s, &name, &value) == 1 && mime_is(name, "B"), "a line of 2000", in, "no field B", "B");
+	sprintf(in, "(%01500d) ann@oak.example", 0);
+	s = span(in);
+	report(mime_address(&s, got, sizeof(got)) == 1 && strcmp(got, "ann@oak.example") == 0, "what is too long for a comment",
+	    in, got, "ann@oak.example");
 	sprintf(in, "%01500d@oak.example", 0);
 	s = span(in);
 	report(mime_address(&s, got, sizeof(got)) == 1 && strlen(got) == sizeof(got) - 1, "an address of 1500", in, got,
