@@ -2438,7 +2438,7 @@ is_domain(const char *text)
  * call. What is an address with a port behind it and without, as ::1:2525, needs the brackets.
  */
 static int
-host_parse(struct mime_span item, const char **host, const char **service)
+cut_address(struct mime_span item, const char **host, const char **service)
 {
 	static char text[1024];
 	unsigned char addr[16];
@@ -2492,7 +2492,7 @@ config_takes(int i, struct mime_span item)
 	char text[1024];
 	uint64_t n;
 	size_t k;
-	int is_host = host_parse(item, &host, &service) == 0;
+	int is_host = cut_address(item, &host, &service) == 0;
 
 	snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
 	for (k = 0; k < item.len; k++)
@@ -2839,7 +2839,7 @@ listen_all(struct config *c)
 	ask.ai_socktype = SOCK_STREAM;
 	ask.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
 	while (error == 0 && next_item(&list, &item)) {
-		(void)host_parse(item, &host, &service);
+		(void)cut_address(item, &host, &service);
 		if (getaddrinfo(strcmp(host, "*") ? host : NULL, service, &ask, &found) != 0)
 			found = NULL;
 		/* "*" is one of either family: one that is not to be had does no harm. */
