@@ -240,10 +240,11 @@ struct child {
 extern char **environ;
 /* Of every process: the settings, and what the command line said. */
 static struct config conf;
-static const char *config_file;
-static const char *cli[NAMES];
-static const char *port = "25";
-static int testing;			/* -t */
+static struct {
+	const char *port, *file;	/* -p, -c */
+	const char *set[NAMES];		/* settings that -l and -v stand for */
+	int test;			/* -t */
+} cli = { .port = "25" };
 
 /* The master's, which its workers inherit and never change, but for the board. */
 static volatile struct board *board;
@@ -380,7 +381,7 @@ log_line(unsigned long session, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if (testing) {
+	if (cli.test) {
 		printf("# %s\n", text);
 		return;
 	}
@@ -2447,7 +2448,7 @@ cut_address(struct mime_span item, const char **host, const char **service)
 
 	snprintf(text, sizeof(text), "%.*s", (int)item.len, item.ptr);
 	*host = text;
-	*service = port;
+	*service = cli.port;
 	colon = strrchr(text, ':');
 	if (colon != strchr(text, ':') && colon[-1] != ']') {
 		*colon = '\0';
@@ -2596,7 +2597,7 @@ config_line(struct config *c, char *line, const char *source)
 	if (i == NAMES)
 		return refuse("%s: \"%.100s\" %s%s", source, name, value ?
 		    "is no setting; smtpd(8) lists them" : "is not of the form NAME=value",
-		    config_file ? "" : " (OpenSMTPD has a file of this name: -c names another)");
+		    cli.file ? "" : " (OpenSMTPD has a file of this name: -c names another)");
 	value = trim(value);
 	len = strlen(value);
 	if (len >= 2 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
@@ -2626,7 +2627,7 @@ config_read(struct config *c, const char *path)
 	int bom, number = 0, status = 0;
 
 	if (f == NULL)
-		return config_file == NULL && errno == ENOENT ? 0 :
+		return cli.file == NULL && errno == ENOENT ? 0 :
 		    refuse("%s: %s", path, strerror(errno));
 	while (status == 0 && (len = getline(&line, &room, f)) != -1) {
 		while (len-- > 0)
@@ -2709,7 +2710,7 @@ config_load(struct config *c)
 	memset(c, 0, sizeof(*c));
 	for (i = 0; i < NAMES; i++)
 		config_set(c, i, settings[i].value, "default");
-	status = config_read(c, config_file ? config_file : "/etc/smtpd.conf");
+	status = config_read(c, cli.file ? cli.file : "/etc/smtpd.conf");
 	for (e = environ; status == 0 && *e; e++) {
 		len = strcspn(*e, "=");
 		i = (*e)[len] ? config_find(*e, len) : NAMES;
@@ -2719,8 +2720,8 @@ config_load(struct config *c)
 			log_line(0, "warning environment: \"%.100s\" is no setting", *e);
 	}
 	for (i = 0; status == 0 && i < NAMES; i++)
-		if (cli[i])
-			status = config_set(c, i, cli[i], "command line");
+		if (cli.set[i])
+			status = config_set(c, i, cli.set[i], "command line");
 	return status == 0 ? config_finish(c) : -1;
 }
 
@@ -2800,10 +2801,10 @@ listen_on(const struct addrinfo *a, struct listeners *to)
 		setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		if (is6)
 			setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-		if (bind(l->fd, a->ai_addr, a->ai_addrlen) == 0 && (testing ||
+		if (bind(l->fd, a->ai_addr, a->ai_addrlen) == 0 && (cli.test ||
 		    (listen(l->fd, SOMAXCONN) == 0 && fcntl(l->fd, F_SETFL, O_NONBLOCK) == 0)))
 			return 0;
-		if (testing && errno == EADDRINUSE) {
+		if (cli.test && errno == EADDRINUSE) {
 			printf("# %s is in use, by this smtpd or by another server\n", l->name);
 			return 0;
 		}
@@ -3049,7 +3050,7 @@ static int
 check_database(const struct config *c)
 {
 	struct db_config d = database(c);
-	long ms = testing ? 10 * CHECK_MS : CHECK_MS;
+	long ms = cli.test ? 10 * CHECK_MS : CHECK_MS;
 	long long until = clock_ms() + ms;
 	ssize_t n;
 	int fd[2], status;
@@ -3101,7 +3102,7 @@ prepare(struct config *c)
 	if (log_open(log) == -1)
 		return refuse("%s: GSMTP_LOG_FILE=%.900s: %s", c->source[GSMTP_LOG_FILE], log,
 		    strerror(errno));
-	if (testing && fresh)
+	if (cli.test && fresh)
 		unlink(log);
 	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], c->tls, sizeof(c->tls)) == -1)
 		return refuse("%s", c->tls);
@@ -3133,7 +3134,7 @@ configure(const char *event)
 	struct config c;
 	int status = config_load(&c);
 
-	if (status == 0 && testing)
+	if (status == 0 && cli.test)
 		config_print(&c);
 	if (status == -1 || prepare(&c) == -1) {
 		config_free(&c);
@@ -3144,9 +3145,9 @@ configure(const char *event)
 	config_free(&conf);
 	conf = c;
 	log_line(0, "%s version=%s host=%s listen=%s port=%s workers=%ld tls=%s", event, VERSION,
-	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], port, conf.num[GSMTP_WORKERS],
+	    conf.text[GSMTP_HOST_NAME], conf.text[GSMTP_LISTEN], cli.port, conf.num[GSMTP_WORKERS],
 	    *conf.tls ? conf.tls : "-");
-	if (conf.away && !testing)
+	if (conf.away && !cli.test)
 		log_line(0, "database-away %s: mail gets 451 until it is back", reason);
 	return 0;
 }
@@ -3252,11 +3253,11 @@ parse_options(char **argv)
 		char opt = arg[0] == '-' && arg[1] && !arg[2] ? arg[1] : 0;
 
 		if (opt == 'v')
-			cli[GSMTP_VERBOSE] = "1";
+			cli.set[GSMTP_VERBOSE] = "1";
 		else if (opt == 't')
-			testing = 1;
+			cli.test = 1;
 		else if (opt == 'l')
-			cli[GSMTP_LOG_FILE] = next && *next != '-' ? *++argv : "log.txt";
+			cli.set[GSMTP_LOG_FILE] = next && *next != '-' ? *++argv : "log.txt";
 		else if (opt == 'h')
 			usage(NULL, NULL);
 		else if (opt == 'V') {
@@ -3267,7 +3268,7 @@ parse_options(char **argv)
 		else if (next == NULL)
 			usage(arg, "needs an argument");
 		else
-			*(opt == 'p' ? &port : &config_file) = *++argv;
+			*(opt == 'p' ? &cli.port : &cli.file) = *++argv;
 	}
 }
 
@@ -3306,10 +3307,10 @@ main(int argc, char **argv)
 	(void)argc;
 	parse_options(argv);
 	journal.pid = (long)getpid();
-	if (parse_number(port, &n) == -1 || n < 1 || n > 65535)
-		die("-p %s: not a port", port);
+	if (parse_number(cli.port, &n) == -1 || n < 1 || n > 65535)
+		die("-p %s: not a port", cli.port);
 	/* A terminal that has room for a part of a write must not keep us until it has for all. */
-	for (fd = STDOUT_FILENO; fd <= STDERR_FILENO && !testing; fd++)
+	for (fd = STDOUT_FILENO; fd <= STDERR_FILENO && !cli.test; fd++)
 		if ((tty = ttyname(fd)) != NULL &&
 		    (i = open(tty, O_WRONLY | O_NOCTTY | O_NONBLOCK)) != -1) {
 			dup2(i, fd);
@@ -3319,14 +3320,14 @@ main(int argc, char **argv)
 	if (pipe(master.log) == -1 || fcntl(master.log[0], F_SETFL, O_NONBLOCK) == -1 ||
 	    fcntl(master.log[1], F_SETFL, O_NONBLOCK) == -1)
 		die("pipe: %s", strerror(errno));
-	i = configure(testing ? "check" : "start");
+	i = configure(cli.test ? "check" : "start");
 	if (got_stop)
 		exit(0);	/* with all in use still, for those who look for leaks */
 	if (i == -1)
 		die("%s", reason);
-	if (testing && conf.away)
+	if (cli.test && conf.away)
 		die("database %s (a start goes on, and mail gets 451 until it is back)", reason);
-	if (testing) {
+	if (cli.test) {
 		printf("# database: %s\n# ok\n", reason);
 		exit(0);
 	}
