@@ -2411,7 +2411,6 @@ config_free(struct config *c)
 		free(c->text[i]);
 		free(c->source[i]);
 	}
-	memset(c, 0, sizeof(*c));
 }
 
 /* Labels of letters, digits, "-" and "_", the last no number; or an address in brackets. */
