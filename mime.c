@@ -216,7 +216,7 @@ enum form {
 	UNKNOWN,			/* the label tells nothing: UTF-8, or else windows-1252 */
 	UTF8, CP1252,			/* done here; iconv() does the others */
 	OCTETS,				/* one octet a character, or not known */
-	PAIRS, SJIS, GB, BIG5,		/* ASCII, and two octets >= 0x81 for most characters */
+	PAIRS, SJIS, GB, BIG5, UHC,	/* ASCII, and two octets >= 0x81 for most characters */
 	EUC_JP, JP, KR, HZ, UTF7,	/* made into others, see shift_octet() */
 	UTF16, UTF32
 };
@@ -243,15 +243,16 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " koi8r koi8 koi ", "KOI8-R", OCTETS }, { " koi8u koi8ru ", "KOI8-U", OCTETS },
 	{ " macintosh mac macroman ", "MACINTOSH", OCTETS },
 	{ " maccyrillic macukrainian ", "MAC-CYRILLIC MacCyrillic", OCTETS },
-	{ " macce maccentraleurope ", "MAC-CENTRALEUROPE MacCentralEurope", OCTETS },
+	{ " macce maccentraleurope maccentraleurroman ", "MAC-CENTRALEUROPE MacCentralEurope",
+	  OCTETS },
 	{ " gb2312 gb231280 58gb231280 gbk gb18030 chinese ir58 936 euccn ", "GB18030", GB },
 	{ " big5 big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 }, { " euctw ", "EUC-TW", PAIRS },
-	{ " shiftjis sjis kanji 31j 932 943 ", "CP932 SHIFT_JIS", SJIS },
-	{ " eucjp eucjpms eucpkdfmtjapanese 51932 ", "CP932 SHIFT_JIS", EUC_JP },
+	{ " shiftjis sjis kanji macjapanese 31j 932 943 ", "CP932 SHIFT_JIS", SJIS },
+	{ " eucjp eucjpms eucjpwin eucpkdfmtjapanese ujis 51932 ", "CP932 SHIFT_JIS", EUC_JP },
 	{ " 2022jp 2022jpms 2022jp1 2022jp3 2022jp2004 50220 50221 50222 ",
 	  "CP932 SHIFT_JIS", JP },
 	{ " euckr ksc5601 ksc56011987 ksc56011989 korean ir149 949 uhc 51949 ",
-	  "CP949 EUC-KR", PAIRS },
+	  "CP949 EUC-KR", UHC },
 	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " johab 1361 ", "JOHAB", PAIRS },
 	{ " hz hzgb2312 52936 ", "GB18030", HZ },
 	{ " utf7 unicode11utf7 unicode20utf7 65000 ", "UTF-16BE", UTF7 },
@@ -467,6 +468,26 @@ put_other(struct conv *c, const char *p, size_t n)
 }
 
 /*
+ * Pairs that iconv() lacks: six of Big5's rows of symbols. The postal code mark of KS X 1001
+ * it has, but glibc's CP949 takes the octets behind it away.
+ */
+static unsigned
+odd_pair(enum form form, const unsigned char u[2])
+{
+	static const struct { enum form form; unsigned short pair, character; } odd[] = {
+		{ BIG5, 0xc6cf, 0x5ef4 }, { BIG5, 0xc6d3, 0x65e0 }, { BIG5, 0xc6d5, 0x7676 },
+		{ BIG5, 0xc6d7, 0x96b6 }, { BIG5, 0xc6de, 0x3003 }, { BIG5, 0xc6df, 0x4edd },
+		{ UHC, 0xa2e8, 0x327e }, { KR, 0xa2e8, 0x327e }
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(odd) / sizeof(*odd); i++)
+		if (odd[i].form == form && odd[i].pair == (u[0] << 8 | u[1]))
+			return odd[i].character;
+	return 0;
+}
+
+/*
  * What is no character costs its own octets and one U+FFFD: a unit of UTF-16, a
  * pair; of a pair whose second octet is ASCII, only the first.
  */
@@ -474,6 +495,7 @@ static size_t
 conv_bad(struct conv *c, const char *p, size_t n)
 {
 	unsigned char u[4] = { 0, 0, 0, 0 };
+	unsigned odd;
 	size_t len = 1;
 
 	memcpy(u, p, n < 4 ? n : 4);
@@ -488,7 +510,9 @@ conv_bad(struct conv *c, const char *p, size_t n)
 		len = *p == NONE ? 1 : 2;	/* whose pairs are whole, see eucjp_octet() */
 	else if (c->form != OCTETS && n > 1 && u[0] > 0x80 && u[0] != 0xff &&
 	    (c->form != SJIS || (u[0] != 0xa0 && u[0] < 0xfd))) {
-		if (c->form == BIG5 && put_other(c, p, 2))
+		if ((odd = odd_pair(c->form, u)) != 0)
+			put_char(c->o, odd);
+		if (odd || (c->form == BIG5 && put_other(c, p, 2)))
 			return 2;
 		len = u[1] & 0x80 ? 2 : 1;
 	}
@@ -497,18 +521,19 @@ conv_bad(struct conv *c, const char *p, size_t n)
 	return len < n ? len : n;
 }
 
-/* The octets before a row of Hong Kong's, which CP950 takes for private use, or all. */
+/*
+ * The octets before what iconv() is not to see, or all: a row of Hong Kong's, which CP950
+ * takes for private use, or that mark.
+ */
 static size_t
-before_others(const char *p, size_t n)
+before_others(enum form form, const char *p, size_t n)
 {
-	size_t k;
+	const unsigned char *u = (const unsigned char *)p, *end = u + n;
 
-	for (k = 0; k + 1 < n; k += p[k] & 0x80 ? 2 : 1) {
-		unsigned char u = (unsigned char)p[k];
-
-		if ((u > 0x86 && u < 0xa1) || (u > 0xc5 && u < 0xc9) || (u > 0xf9 && u < 0xff))
-			return k;
-	}
+	for (; end - u > 1; u += *u & 0x80 ? 2 : 1)
+		if (form == BIG5 ? (*u > 0x86 && *u < 0xa1) || (*u > 0xc5 && *u < 0xc9) ||
+		    (*u > 0xf9 && *u < 0xff) : *u == 0xa2 && u[1] == 0xe8)
+			return (size_t)((const char *)u - p);
 	return n;
 }
 
@@ -533,8 +558,8 @@ conv_iconv(struct conv *c)
 			return c->len - n + put_utf8(c->o, p, n, &c->seen);
 		}
 		give = n < slice ? n : slice;
-		if (c->form == BIG5)
-			give = before_others(p, give);
+		if (c->form == BIG5 || c->form == UHC || c->form == KR)
+			give = before_others(c->form, p, give);
 		dst = buf;
 		room = sizeof(buf);
 		left = give;
@@ -1310,7 +1335,7 @@ token_len(const char *p, const char *end)
 {
 	const char *start = p;
 
-	while (p < end && is_ascii(*p) && *p > ' ' && !strchr("()<>@,;:\\\"/[]?=\177", *p))
+	while (p < end && is_ascii(*p) && *p > ' ' && !strchr("()<>@,;:\\\"/[]?=\177'*", *p))
 		p++;
 	return (size_t)(p - start);
 }
@@ -1416,6 +1441,7 @@ struct mailbox {
 	int angle;	/* 1: within angle brackets, 2: after them */
 	int bare;	/* words without an "@", here or within the brackets */
 	int at, phrase;			/* of the word: phrase: it has quotes or blanks */
+	int dot;			/* what came last ends in one, as "Dr." */
 	char word[1024], best[1024];
 };
 
@@ -1431,7 +1457,7 @@ end_word(struct mailbox *m)
 		m->rank = m->rank < 3 && m->angle != 2 ? 0 : m->rank;
 	}
 	rank += rank > 0 && m->angle == 1;
-	if (m->len > 0 && *w != '@' && rank > m->rank) {
+	if (m->len > 0 && *w != '@' && m->word[m->len - 1] != '@' && rank > m->rank) {
 		memcpy(m->best, m->word, m->len);
 		m->best_len = m->len;
 		m->rank = rank;
@@ -1454,17 +1480,22 @@ word_end(const char *p, const char *end)
 	return q;
 }
 
-/* White space separates words, unless an "@" or "." beside it joins them (4.4). */
+/*
+ * White space separates words, unless an "@" or "." beside it joins them (4.4). That of
+ * "Dr. ann@oak.example" does not: the dot belongs to a name.
+ */
 static void
 add_text(struct mailbox *m, struct mime_span text, int gap)
 {
 	char before = m->len > 0 ? m->word[m->len - 1] : '.';
-	int quoted = *text.ptr == '"';
+	int quoted = *text.ptr == '"', name = m->dot && !m->at && m->angle != 1;
 
-	if (quoted ? before != '.' : gap && !memchr("@.", before, 2) && !memchr("@.", *text.ptr, 2))
+	if (quoted ? before != '.' : gap && (name || !memchr("@.", before, 2)) &&
+	    !memchr("@.", *text.ptr, 2))
 		end_word(m);
 	m->phrase |= quoted || (gap && m->len > 0);
 	m->at |= !quoted && memchr(text.ptr, '@', text.len) != NULL;
+	m->dot = text.len > 1 && text.ptr[text.len - 1] == '.';
 	m->len += value_octets(text, 0, 0, m->word + m->len, sizeof(m->word) - m->len);
 }
 
@@ -1548,7 +1579,10 @@ is_type(const struct mime_part *p, const char *type)
 	return strcmp(p->type, type) == 0;
 }
 
-/* token/token; what is not is text/plain (RFC 2045 5.2), or HTML where it says so. */
+/*
+ * token/token; what is not, or names text last, is text/plain (RFC 2045 5.2), or HTML where it
+ * says so.
+ */
 static void
 parse_type(struct mime_part *part, struct mime_span v)
 {
@@ -1559,7 +1593,7 @@ parse_type(struct mime_part *part, struct mime_span v)
 	p = p < end && *p == '/' ? skip_cfws(p + 1, end) : end;
 	k = token_len(p, end);
 	strcpy(part->type, "text/plain");
-	if (n > 0 && k > 0 && n + k + 2 <= sizeof(part->type)) {
+	if (n > 0 && k > 0 && n + k + 2 <= sizeof(part->type) && !mime_is(span(p, p + k), "text")) {
 		memcpy(part->type, v.ptr, n);
 		part->type[n] = '/';
 		memcpy(part->type + n + 1, p, k);
@@ -1587,7 +1621,7 @@ describe(struct mime_part *p, int digest)
 		if (name.len < 12 || !begins(name, "Content-"))
 			continue;
 		t.ptr = skip_cfws(v.ptr, v.ptr + v.len);
-		if (t.ptr < v.ptr + v.len && *t.ptr == '"')
+		if (t.ptr < v.ptr + v.len && (*t.ptr == '"' || *t.ptr == '\''))
 			t.ptr++;
 		t.len = (size_t)(v.ptr + v.len - t.ptr);
 		if (mime_is(name, "Content-Type") && type++ == 0) {
