@@ -845,11 +845,12 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 			d->begun = begins(span(p, next), "begin ");
 			continue;
 		}
-		if (begins(span(p, next), "end") || (unsigned char)*p - 32u > 64) {
+		len = (unsigned char)*p++ - ' ';
+		if (len < 0 || len > 64) {	/* such as "end" */
 			next = end;
 			continue;
 		}
-		for (len = (*p++ - ' ') & 63; len > 0 && p < next; len -= 3, p += 4) {
+		for (len &= 63; len > 0 && p < next; len -= 3, p += 4) {
 			for (bits = 0, i = 0; i < 4; i++) {
 				u = p + i < next ? (unsigned char)p[i] - 32u : 0;
 				bits = bits << 6 | (u < 96 ? u & 63 : 0);
