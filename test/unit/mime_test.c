@@ -588,11 +588,14 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	  0, "yes" },
 	{ BODY, "two attachments in HTML", M("mixed") "--b\nContent-Disposition: attachment\n" HTML "\nyes\n--b\n"
 	  "Content-Disposition: attachment\n" HTML "\nno\n--b--", 0, "yes" },
+	L("euc-kr", "\xa2\xae", "\xc2\xa1"),
+	{ FROM, "a dot in brackets", "From: Oak <a. b@oak.example>\n\n", 0, "a.b@oak.example" },
+	{ ADDRESS, "a dot and a blank in a domain", "a@b. c", 0, "a@b.c" },
 #define UU "Content-Transfer-Encoding: x-uuencode\n\nbegin 644 f\n"
 	{ BODY, "a line shorter than it says", UU "M86)C\n#9&5F\nend\n", 0, "abcdef" },
-	{ BODY, "a line of no length", UU "#86)C\n\t\n#9&5F\nend\n", 0, "abc" },
 	{ BODY, "a line that begins with END", "Content-Type: text/plain; charset=iso-8859-1\n" UU "END%X>'AX>'AX>'AX>'AX>'AX>'AX>'AX>'AX>'AX>'AX>'AX>   \nend\n", 0,
 	  "\xc2\xba" "Axxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" },
+	{ BODY, "a line of no length", UU "#86)C\n\t\n#9&5F\nend\n", 0, "abc" },
 	NEEDS("CP932", "gb18030", "\x84\x31\x41\x41", "\xef\xbf\xbd" "1AA"), L("euc-kr", "a\xff", "a\xef\xbf\xbd"), L("euc-kr", "\x80\xb0\xa1", "\xef\xbf\xbd\xea\xb0\x80"),
 	L("euc-kr", "\xff" "a\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1", "\xef\xbf\xbd" "a\xea\xb0\x80"
 	  "\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80"),
