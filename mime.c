@@ -758,10 +758,10 @@ decode_base64(struct decoder *d, char *dst, size_t cap)
 {
 	const unsigned char *p = (const unsigned char *)d->in.ptr, *end = p + d->in.len;
 	unsigned a, b, c, e, bits = d->bits;
-	char *q = dst;
+	char *q = dst, *full = dst + cap - 2;	/* four digits need three octets */
 	int have = d->have;
 
-	while (p < end && cap - (size_t)(q - dst) >= 3) {
+	while (p < end && q < full) {
 		if (have == 0 && end - p >= 4 && ((a = b64[p[0]]) & (b = b64[p[1]]) &
 		    (c = b64[p[2]]) & (e = b64[p[3]])) & B64) {
 			a = (a << 18) + (b << 12) + (c << 6) + e - B64 * 0x1041;
