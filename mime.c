@@ -1212,31 +1212,28 @@ boundary_level(const struct mime_walk *w, const char *p, size_t n, int *last)
 static struct mime_span
 find_header(const struct mime_walk *w, const char *msg, size_t len)
 {
-	size_t at, next, n;
-	int last, empty;
+	const char *p, *end = msg + len, *bad = NULL;	/* since where no field has been seen */
+	size_t n;
+	int last;
 
-	for (at = 0; at < len; at += n) {
-		n = line_len(msg + at, len - at);
-		if (is_empty_line(msg + at, n))
+	for (p = msg; p < end; p += n) {
+		n = line_len(p, (size_t)(end - p));
+		if (is_empty_line(p, n)) {
+			if (w && bad != msg)
+				bad = NULL;
 			break;
-		if (name_len(msg + at, n) > 0 || (at > 0 && (msg[at] == ' ' || msg[at] == '\t')) ||
-		    (at == 0 && begins(span(msg, msg + n), "From ")))
-			continue;
-		for (next = at; ; next += n) {
-			if (next >= len)
-				return span(msg, msg + at);
-			n = line_len(msg + next, len - next);
-			empty = is_empty_line(msg + next, n);
-			if (is_known(msg + next, n) || (empty && w && at > 0))
-				break;
-			if (empty || (w ? boundary_level(w, msg + next, n, &last) >= 0 :
-			    begins(span(msg + next, msg + next + n), "--")))
-				return span(msg, msg + at);
 		}
-		at = next;
-		n = 0;
+		if (bad ? is_known(p, n) : name_len(p, n) > 0 ||
+		    (p > msg ? *p == ' ' || *p == '\t' : begins(span(p, p + n), "From "))) {
+			bad = NULL;
+			continue;
+		}
+		if (bad == NULL)
+			bad = p;
+		if (w ? boundary_level(w, p, n, &last) >= 0 : begins(span(p, p + n), "--"))
+			break;
 	}
-	return span(msg, msg + at);
+	return span(msg, bad ? bad : p);
 }
 
 /* Of a message whose lines end in CR the transport's last LF is not seen. */
