@@ -1344,18 +1344,16 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 {
 	const char *p = in->ptr, *end = p + in->len, *start;
 
-	for (;;) {
+	for (;; p += *p == ';' || *p == ',') {
 		start = p = skip_cfws(p, end);
-		if (p == end)
-			return 0;
-		while (p < end && *p != '=' && *p != ';' && *p != ',' && skip_cfws(p, end) == p)
+		while (p < end && !memchr("=;,", *p, 3) && skip_cfws(p, end) == p)
 			p++;
 		*name = span(start, p);
 		p = skip_cfws(p, end);
-		if (p < end && *p == '=')
+		if (p == end)
+			return 0;
+		if (*p == '=')
 			break;
-		if (p < end && (*p == ';' || *p == ','))
-			p++;
 	}
 	start = skip_cfws(p + 1, end);
 	p = quoted_end(start, end);
