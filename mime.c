@@ -1602,35 +1602,37 @@ parse_type(struct mime_part *part, struct mime_span v)
 			strcpy(part->type, "text/html");
 }
 
-/* What a part's header says of it; the first field of a name counts. */
+/* The first field of that name, from its first word on without a quote; ptr is NULL: none. */
+static struct mime_span
+find_word(struct mime_span header, const char *name)
+{
+	struct mime_span v = { NULL, 0 };
+	const char *p, *end;
+
+	if (!mime_field(header, name, &v))
+		return v;
+	end = v.ptr + v.len;
+	p = skip_cfws(v.ptr, end);
+	return span(p + (p < end && (*p == '"' || *p == '\'')), end);
+}
+
+/* What a part's header says of it. */
 static void
 describe(struct mime_part *p, int digest)
 {
-	struct mime_span name, v, header = p->header, t;
-	int type = 0, disposition = 0, encoding = 0;
+	struct mime_span v = find_word(p->header, "Content-Type");
 
 	strcpy(p->type, digest ? "message/rfc822" : "text/plain");	/* RFC 2046 5.1.5 */
 	p->charset[0] = '\0';
-	p->encoding = MIME_IDENTITY;
-	p->attachment = 0;
-	while (mime_next_field(&header, &name, &v)) {
-		if (name.len < 12 || !begins(name, "Content-"))
-			continue;
-		t.ptr = skip_cfws(v.ptr, v.ptr + v.len);
-		if (t.ptr < v.ptr + v.len && (*t.ptr == '"' || *t.ptr == '\''))
-			t.ptr++;
-		t.len = (size_t)(v.ptr + v.len - t.ptr);
-		if (mime_is(name, "Content-Type") && type++ == 0) {
-			parse_type(p, t);
-			mime_param(v, "charset", p->charset, sizeof(p->charset));
-			p->charset[strcspn(p->charset, "\",")] = '\0';
-			mime_lower(p->charset, strlen(p->charset));
-		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0)
-			p->encoding = begins(t, "base64") ? MIME_BASE64 :
-			    begins(t, "quoted-printable") ? MIME_QP :
-			    begins(t, "x-uu") || begins(t, "uu") ? MIME_UUENCODE : MIME_IDENTITY;
-		else if (mime_is(name, "Content-Disposition") && disposition++ == 0)
-			p->attachment = begins(t, "attachment");
+	if (v.ptr) {
+		parse_type(p, v);
+		mime_param(v, "charset", p->charset, sizeof(p->charset));
+	v = find_word(p->header, "Content-Transfer-Encoding");
+	p->encoding = begins(v, "base64") ? MIME_BASE64 : begins(v, "quoted-printable") ? MIME_QP :
+	    begins(v, "x-uu") || begins(v, "uu") ? MIME_UUENCODE : MIME_IDENTITY;
+	p->attachment = begins(find_word(p->header, "Content-Disposition"), "attachment");
+		p->charset[strcspn(p->charset, "\",")] = '\0';
+		mime_lower(p->charset, strlen(p->charset));
 	}
 }
 
@@ -1665,7 +1667,6 @@ static int
 open_level(struct mime_walk *w, const struct mime_part *part)
 {
 	struct mime_level *l = &w->level[w->depth];
-	struct mime_span v = { "", 0 };
 
 	if (w->depth == MIME_DEPTH)
 		return 0;
@@ -1680,8 +1681,8 @@ open_level(struct mime_walk *w, const struct mime_part *part)
 		l->message = w->depth + 1;
 		w->here = 1;
 	} else if (strncmp(part->type, "multipart/", 10) == 0) {
-		mime_field(part->header, "Content-Type", &v);
-		l->len = mime_param(v, "boundary", l->boundary, sizeof(l->boundary));
+		l->len = mime_param(find_word(part->header, "Content-Type"), "boundary",
+		    l->boundary, sizeof(l->boundary));
 		while (l->len > 0 && is_blank(l->boundary[l->len - 1]))
 			l->len--;
 	}
