@@ -38,6 +38,7 @@ struct out {
 	size_t len, cap;		/* cap: without the final NUL */
 	int line;			/* unfold: no CR, no LF, blanks for tabs */
 	int full;			/* takes no more: there is no room, or something was seen */
+	int seen;			/* of what was taken as UTF-8, see put_utf8() */
 };
 
 static int
@@ -269,7 +270,6 @@ struct conv {
 	struct out *o;
 	int guess;			/* UTF-8 comes first: the label tells nothing, or little */
 	int seven;			/* ... for in this charset 8-bit text cannot be */
-	int seen;			/* of the text as UTF-8, see put_utf8() */
 	size_t fed, bad;		/* octets for iconv, and what was no character */
 	char set, third;		/* a seven-bit form: what it has shifted to */
 	char esc[8];			/* an escape sequence, or UTF-7's base64, not whole yet */
@@ -367,12 +367,9 @@ conv_start(struct conv *c)
 
 enum { INVALID = 1, EIGHT = 2 };	/* what text may have that is taken as UTF-8 */
 
-/*
- * Text that is UTF-8: gives how much was taken, all but the beginning of a
- * character. seen gets INVALID and EIGHT, where there is that.
- */
+/* Text that is UTF-8: gives how much was taken, all but the beginning of a character. */
 static size_t
-put_utf8(struct out *o, const char *p, size_t n, int *seen)
+put_utf8(struct out *o, const char *p, size_t n)
 {
 	const unsigned char *u = (const unsigned char *)p;
 	size_t i = 0, from = 0;
@@ -384,20 +381,20 @@ put_utf8(struct out *o, const char *p, size_t n, int *seen)
 			break;
 		/* Most letters that are not ASCII. */
 		for (; n - i > 1 && u[i] > 0xc1 && u[i] < 0xe0 && (u[i + 1] & 0xc0) == 0x80; i += 2)
-			*seen |= EIGHT;
+			o->seen |= EIGHT;
 		if (i == n || is_ascii(p[i]))
 			continue;
 		k = utf8_char(u + i, n - i);
 		if (k < 0)
 			break;
 		if (k > 0) {
-			*seen |= EIGHT;
+			o->seen |= EIGHT;
 			i += (size_t)k;
 			continue;
 		}
 		put(o, p + from, i - from);
 		if (p[i] != '\0') {
-			*seen |= INVALID;
+			o->seen |= INVALID;
 			put_char(o, REPLACEMENT);
 		}
 		from = ++i;
@@ -436,15 +433,14 @@ static void
 put_converted(struct out *o, const char *p, size_t n)
 {
 	size_t i;
-	int seen = 0;
 
 	for (i = 0; o->line && i + 3 <= n; i++)
 		if (memcmp(p + i, BOM, 3) == 0) {
-			put_utf8(o, p, i, &seen);
+			put_utf8(o, p, i);
 			p += i + 3, n -= i + 3;
 			i = (size_t)-1;
 		}
-	put_utf8(o, p, n, &seen);
+	put_utf8(o, p, n);
 }
 
 /*
@@ -555,7 +551,7 @@ conv_iconv(struct conv *c)
 	while (n > 0 && !c->o->full) {
 		if (c->bad > BAD_MAX + c->fed / BAD_RATIO) {
 			c->form = UTF8;
-			return c->len - n + put_utf8(c->o, p, n, &c->seen);
+			return c->len - n + put_utf8(c->o, p, n);
 		}
 		give = n < slice ? n : slice;
 		if (c->form == BIG5 || c->form == UHC || c->form == KR)
@@ -590,7 +586,7 @@ conv_octets(struct conv *c)
 	else if (c->form == CP1252)
 		put_cp1252(c->o, c->in, c->len);
 	else
-		done = put_utf8(c->o, c->in, c->len, &c->seen);
+		done = put_utf8(c->o, c->in, c->len);
 	assert(done <= c->len && c->len - done < SLICE);
 	c->len -= done;
 	memmove(c->in, c->in + done, c->len);
@@ -1040,7 +1036,7 @@ convert_all(struct conv *c, struct decoder *d)
 	int octets;
 
 	do {
-		if (c->guess && c->o->ptr ? c->seen & INVALID : c->o->full)
+		if (c->guess && c->o->ptr ? c->o->seen & INVALID : c->o->full)
 			return;
 		form = c->form;
 		octets = form >= EUC_JP && form <= UTF7;
@@ -1077,6 +1073,7 @@ convert(struct decoder *d, int raw, struct out *o)
 		return;
 	memset(&c, 0, offsetof(struct conv, in));
 	c.o = o;
+	o->seen = 0;
 	c.cd = c.other = (iconv_t)-1;
 	clean_label(d->charset.ptr, d->charset.len, label);
 	find_charset(&c, label);
@@ -1092,7 +1089,7 @@ convert(struct decoder *d, int raw, struct out *o)
 		c.form = UTF8;
 	convert_all(&c, d);
 	/* Guessed wrong: it is no UTF-8, or it is ASCII and may be a seven-bit form. */
-	if (c.guess && (c.seen & INVALID || c.len > 0 || (c.seven && !(c.seen & EIGHT)))) {
+	if (c.guess && (o->seen & INVALID || c.len > 0 || (c.seven && !(o->seen & EIGHT)))) {
 		c.guess = 0;
 		c.len = 0;
 		c.form = form;
@@ -1115,7 +1112,7 @@ convert_raw(const char *p, size_t n, const char *charset, struct out *o)
 size_t
 mime_utf8(struct mime_span octets, char *dst, size_t cap)
 {
-	struct out o = { dst, 0, cap - 1, 0, 0 };
+	struct out o = { dst, 0, cap - 1, 0, 0, 0 };
 
 	convert_raw(octets.ptr, octets.len, "", &o);
 	return finish(&o);
@@ -1124,7 +1121,7 @@ mime_utf8(struct mime_span octets, char *dst, size_t cap)
 size_t
 mime_words(struct mime_span value, const char *charset, char *dst, size_t cap)
 {
-	struct out o = { dst, 0, cap - 1, 1, 0 };
+	struct out o = { dst, 0, cap - 1, 1, 0, 0 };
 	struct mime_span v = trim(value);
 	const char *p = v.ptr, *end = p + v.len, *text = p;
 	struct decoder d;
@@ -1394,7 +1391,7 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 	/* RFC 2231 3; each is looked for anew */
 	static const char *const sections[] = { "*0", "*1", "*2", "*3", "*4", "*5", "*6", "*7",
 	    "*8", "*9", "*10", "*11", "*12", "*13", "*14", "*15", "*16", "*17", "*18", "*19" };
-	struct out o = { dst, 0, cap - 1, 0, 0 };
+	struct out o = { dst, 0, cap - 1, 0, 0, 0 };
 	struct mime_span in, n, v;
 	char octets[2048];
 	struct decoder d = { .in = { octets, 0 }, .charset = { "", 0 } };
@@ -1627,13 +1624,13 @@ describe(struct mime_part *p, int digest)
 	if (v.ptr) {
 		parse_type(p, v);
 		mime_param(v, "charset", p->charset, sizeof(p->charset));
+		p->charset[strcspn(p->charset, "\",")] = '\0';
+		mime_lower(p->charset, strlen(p->charset));
+	}
 	v = find_word(p->header, "Content-Transfer-Encoding");
 	p->encoding = begins(v, "base64") ? MIME_BASE64 : begins(v, "quoted-printable") ? MIME_QP :
 	    begins(v, "x-uu") || begins(v, "uu") ? MIME_UUENCODE : MIME_IDENTITY;
 	p->attachment = begins(find_word(p->header, "Content-Disposition"), "attachment");
-		p->charset[strcspn(p->charset, "\",")] = '\0';
-		mime_lower(p->charset, strlen(p->charset));
-	}
 }
 
 /* The next line that is a boundary of an open level; its level, or the end and -1. */
@@ -1779,7 +1776,7 @@ part_text(const struct mime_part *p, struct out *o)
 size_t
 mime_text(const struct mime_part *p, char *dst, size_t cap)
 {
-	struct out o = { dst, 0, cap - 1, 0, 0 };
+	struct out o = { dst, 0, cap - 1, 0, 0, 0 };
 
 	part_text(p, &o);
 	return finish(&o);
@@ -1820,7 +1817,7 @@ mime_body(const char *msg, size_t len, struct mime_body *b)
 	    .msg = { msg, len } };
 	mime_start(&w, msg, len);
 	while ((found < 5 || is_type(&b->first, "text/plain")) && mime_next(&w, &p)) {
-		struct out look = { NULL, 0, 0, 0, 0 };
+		struct out look = { NULL, 0, 0, 0, 0, 0 };
 
 		rank = rank_of(&p);
 		/* Of two alternatives HTML is better. */
@@ -1846,7 +1843,7 @@ mime_body(const char *msg, size_t len, struct mime_body *b)
 size_t
 mime_body_text(const struct mime_body *b, char *dst, size_t cap)
 {
-	struct out o = { dst, 0, cap - 1, 0, 0 }, more;
+	struct out o = { dst, 0, cap - 1, 0, 0, 0 }, more;
 	struct mime_walk w;
 	struct mime_part p;
 	size_t before;
@@ -1862,7 +1859,7 @@ mime_body_text(const struct mime_body *b, char *dst, size_t cap)
 			continue;
 		before = o.len;
 		put_text(&o, "\r\n\r\n", 4);
-		more = (struct out){ dst + o.len, 0, o.cap - o.len, 0, o.full };
+		more = (struct out){ dst + o.len, 0, o.cap - o.len, 0, o.full, 0 };
 		part_text(&p, &more);
 		o.len = is_text(more.ptr, more.len) ? o.len + more.len : before;
 		o.full = more.full;
