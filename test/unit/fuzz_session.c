@@ -60,7 +60,8 @@ static time_t	fuzz_time(void);
 #define pselect(n, r, w, e, ts, mask) fuzz_pselect(r, w, ts)
 #define clock_gettime(id, ts) fuzz_clock(ts)
 #define time(t) fuzz_time()
-#define CHECKED
+#undef CHECKED
+#define CHECKED		/* with or without -DCHECKED */
 #define main smtpd_main
 #define TLS
 #include "../../smtpd.c"
