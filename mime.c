@@ -815,9 +815,9 @@ decode_qp(struct decoder *d, char *dst, size_t cap)
 			*q++ = d->words && *p == '_' ? ' ' : *p;
 			p++;
 		} else if (q < full) {
-			stop = memchr(p + 1, '=', (size_t)(eol - p) - 1);
-			n = (size_t)((stop ? stop : eol) - p);
-			n = n < (size_t)(full - q) ? n : (size_t)(full - q);
+			n = eol - p < full - q ? (size_t)(eol - p) : (size_t)(full - q);
+			if ((stop = memchr(p + 1, '=', n - 1)) != NULL)
+				n = (size_t)(stop - p);
 			memcpy(q, p, n);
 			p += n, q += n;
 		}
@@ -1330,7 +1330,7 @@ token_len(const char *p, const char *end)
 {
 	const char *start = p;
 
-	while (p < end && is_ascii(*p) && *p > ' ' && !strchr("()<>@,;:\\\"/[]?=\177'*", *p))
+	while (p < end && is_ascii(*p) && *p > ' ' && !strchr("()<>@,;:\\\"/[]?=\177'", *p))
 		p++;
 	return (size_t)(p - start);
 }
@@ -1573,8 +1573,8 @@ is_type(const struct mime_part *p, const char *type)
 }
 
 /*
- * token/token; what is not, or names text last, is text/plain (RFC 2045 5.2), or HTML where it
- * says so.
+ * token/token; what is not, or is the wrong way round, is text/plain (RFC 2045 5.2), or HTML
+ * where it says so.
  */
 static void
 parse_type(struct mime_part *part, struct mime_span v)
@@ -1586,7 +1586,8 @@ parse_type(struct mime_part *part, struct mime_span v)
 	p = p < end && *p == '/' ? skip_cfws(p + 1, end) : end;
 	k = token_len(p, end);
 	strcpy(part->type, "text/plain");
-	if (n > 0 && k > 0 && n + k + 2 <= sizeof(part->type) && !mime_is(span(p, p + k), "text")) {
+	if (n > 0 && k > 0 && n + k + 2 <= sizeof(part->type) && !begins(v, "plain/text") &&
+	    !begins(v, "html/text")) {
 		memcpy(part->type, v.ptr, n);
 		part->type[n] = '/';
 		memcpy(part->type + n + 1, p, k);

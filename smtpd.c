@@ -164,8 +164,8 @@ struct transaction {
 	char *from;			/* reverse-path without its <>, "" for the null one */
 	struct buffer rcpt;		/* forward-paths, each with its NUL */
 	size_t rcpts;
-	struct buffer mail;		/* trace fields, then the message */
-	struct buffer columns;		/* what save_email() made of it: rows and their text */
+	struct buffer mail;		/* trace fields, then the message; mail_free() frees it, */
+	struct buffer columns;		/* and what save_email() made of it: body, rows, text */
 	size_t trace;			/* where the message starts */
 	uint64_t size;			/* octets of the message seen, stored or not */
 	int fail;			/* its first failure: what the end of data will answer */
@@ -937,7 +937,11 @@ reply_failure(struct session *s, int code)
 	reply(s, code, f->status, f->text, (unsigned long long)size_limit());
 }
 
-/* What the database says of a mail as the reply that ends its transaction; 0: nothing yet. */
+/*
+ * What the database says of a mail as the reply that ends its transaction; 0: nothing yet.
+ * DB_LOST is an error that known[] or statement_failed() in db.c takes for the server's own, a
+ * connection that ended without an answer (lose()), or a deadline (db_run(), late()).
+ */
 static int
 code_of(enum db_status status)
 {
@@ -1712,7 +1716,10 @@ in_message(const struct session *s)
 	return s->state == DATA || s->state == CHUNK;
 }
 
-/* Is its input wanted? Not while it has replies to read, or its mail is at the database. */
+/*
+ * Is its input wanted? Not while it has replies to read, or its mail is at the database: that a
+ * client has hung up meanwhile is seen when the answer is written.
+ */
 static int
 may_read(const struct session *s)
 {
