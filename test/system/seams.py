@@ -452,11 +452,11 @@ def hold(db, what, server, mails, limit, end="", code=250):
     return codes
 
 
-def held_now(server):
+def held_now(server, what="held"):
     before = server.log().count("counters")
     server.process.send_signal(signal.SIGUSR1)
     wait(lambda: server.log().count("counters") > before, 3)
-    found = re.findall(r"counters .*held=(\d+)", server.log())
+    found = re.findall(r"counters .*\b%s=(\d+)" % what, server.log())
     return int(found[-1]) if found else None
 
 
@@ -779,7 +779,7 @@ def t10_limits_over_generations(db):
         ok("GSMTP_MAX_CLIENTS_PER_IP after %d HUPs" % hups, c.banner[0] == 421, c.banner)
         c.close()
         close(held)
-        time.sleep(0.3 * SLOW)
+        wait(lambda: held_now(server, "clients") == 0)
     server.stop()
 
     server = Server(db, GSMTP_MAX_MEMORY=str(9 * MB // 2), GSMTP_MAX_SIZE=str(3 * MB))
