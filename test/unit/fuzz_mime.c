@@ -3,23 +3,10 @@
  * what it promises. An entry point for libFuzzer; with -DSTANDALONE a program
  * that takes files, to run a corpus or a finding again.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../../mime.h"
-
-int	LLVMFuzzerTestOneInput(const uint8_t *, size_t);
-
-static void
-check(int good, const char *what)
-{
-	if (!good) {
-		fprintf(stderr, "broken promise: %s\n", what);
-		abort();
-	}
-}
+#include "fuzz.h"
 
 /* Valid UTF-8 without NUL, by RFC 3629's table, and written independently of mime.c. */
 static void
@@ -269,25 +256,3 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	check_known(data, len);
 	return 0;
 }
-
-#ifdef STANDALONE
-int
-main(int argc, char **argv)
-{
-	static uint8_t data[1 << 24];
-	int i;
-
-	for (i = 1; i < argc; i++) {
-		FILE *f = fopen(argv[i], "rb");
-
-		if (f == NULL) {
-			perror(argv[i]);
-			return 1;
-		}
-		LLVMFuzzerTestOneInput(data, fread(data, 1, sizeof(data), f));
-		fclose(f);
-	}
-	printf("%d passed, 0 failed\n", argc - 1);
-	return 0;
-}
-#endif

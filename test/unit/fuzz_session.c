@@ -69,6 +69,8 @@ static time_t	fuzz_time(void);
 #undef read
 #undef close
 
+#include "fuzz.h"
+
 enum { CLIENTS = 4, LISTENER = 10, FIRST = 20, SLICES = 16, HEAD = 2 + SLICES };
 
 /* From SLOW on the slicing makes a difference, so nothing is compared. */
@@ -97,15 +99,6 @@ static struct {
 	int starttls;			/* what came in one read with it has been dropped */
 	int in_line;			/* the log's last line is not whole yet */
 } world;
-
-static void
-check(int good, const char *what)
-{
-	if (good)
-		return;
-	fprintf(stderr, "broken promise: %s\n", what);
-	abort();
-}
 
 static void
 keep(struct bytes *b, const void *p, size_t n)
@@ -742,24 +735,3 @@ LLVMFuzzerTestOneInput(const unsigned char *input, size_t size)
 	}
 	return 0;
 }
-
-#ifdef STANDALONE
-int
-main(int argc, char **argv)
-{
-	static unsigned char input[100000];
-	size_t n;
-	int i;
-
-	for (i = 1; i < argc; i++) {
-		FILE *f = fopen(argv[i], "rb");
-
-		check(f != NULL, argv[i]);
-		n = fread(input, 1, sizeof(input), f);
-		fclose(f);
-		LLVMFuzzerTestOneInput(input, n);
-	}
-	printf("%d passed, 0 failed\n", argc - 1);
-	return 0;
-}
-#endif
