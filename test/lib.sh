@@ -24,6 +24,17 @@ room() {	# directory MB: its file system has so much left
 	[ "${free:-$2}" -ge "$2" ] || die "$1 has only $free MB free, $2 MB are needed"
 }
 
+counted() {	# log: what the last line says that says "N passed, N failed", as p and f
+	p=0 f=0
+	eval "$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/p=\1 f=\2/p' "$1" | tail -n 1)"
+}
+
+client_library() {	# --cflags or --libs
+	if has mariadb_config; then mariadb_config "$1"
+	elif has mysql_config; then mysql_config "$1"
+	else pkg-config "$1" libmariadb; fi
+}
+
 # Installing what is missing
 
 has() {		# tool

@@ -11,9 +11,8 @@ trap 'db_stop "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
 mkdir -p "$work"
-config=$(command -v mariadb_config || command -v mysql_config) || config='pkg-config libmariadb'
-${CC:-cc} ${CFLAGS:--O2} $($config --cflags) -o "$work/db_test" \
-	"$here/unit/db_test.c" "$root/db.c" $($config --libs) || exit 1
+${CC:-cc} ${CFLAGS:--O2} $(client_library --cflags) -o "$work/db_test" \
+	"$here/unit/db_test.c" "$root/db.c" $(client_library --libs) || exit 1
 db_start "$work"
 {
 	echo 'CREATE DATABASE IF NOT EXISTS mail; USE mail; DROP TABLE IF EXISTS new_mail;'
