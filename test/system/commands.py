@@ -15,17 +15,12 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from live import DIR, KEPT, ROOT, listening, ok, port, run_tests, same, wait
+from live import (DIR, KEPT, ROOT, alive, checked, debootstrap, listening, ok, port, run_tests, same,
+                  test, wait)
 
 NOBODY = 65534
 # In a chroot / is no mount, whose propagation could be set; what is mounted is unmounted below.
 MOUNTS = ("unshare", "-m", "--propagation", "unchanged")
-tests = []
-
-
-def test(f):
-    tests.append(f)
-    return f
 
 
 def tree(name, built=True):
@@ -37,14 +32,6 @@ def tree(name, built=True):
     if not built:
         subprocess.run(["make", "-s", "clean"], cwd=where, check=True)
     return where
-
-
-def gone(pid):
-    try:
-        with open("/proc/%d/cmdline" % pid) as f:
-            return f.read() == ""       # it may wait for a parent that does not care
-    except OSError:
-        return True
 
 
 def begin(where, *argv, user=0, wrap=(), **env):
@@ -116,7 +103,7 @@ def as_the_readme_says(_):
     with open(where + "/test/.run/demo/smtpd.pid") as f:
         first = int(f.read())
     serves("again", where, number)
-    ok("the first smtpd has ended", gone(first), first)
+    ok("the first smtpd has ended", not alive(first), first)
     shown = run(where, "test/show", "3")[1]
     ok("subject", re.search("^Subject: .*こんにちは.*مرحبا.*👋", shown, re.M), shown)
     ok("body", re.search("^Русский: съешь", shown, re.M), shown)
@@ -272,12 +259,8 @@ def interrupted(_):
 
 # -- a machine that has nothing: a minimal system in namespaces of its own
 
-def sh(script, *argv, seconds=900):
-    r = subprocess.run(["sh", "-ec", script, "sh"] + list(argv), stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=seconds)
-    if r.returncode:
-        raise RuntimeError(r.stdout.decode("utf-8", "replace")[-1500:])
-    return r.stdout.decode()
+def sh(script, *argv):
+    return checked(["sh", "-ec", script, "sh"] + list(argv), seconds=90)
 
 
 def minimal():
@@ -285,11 +268,9 @@ def minimal():
     where, kept = os.path.join(DIR, "minimal"), os.path.join(KEPT, "minimal.tar")
     if not os.path.exists(kept):
         os.makedirs(KEPT, exist_ok=True)
-        targets = sh("apt-get indextargets --format '$(REPO_URI) $(CODENAME)' "
-                     "'Created-By: Packages' 'Component: main'").split("\n")
-        mirror, codename = next(t.split() for t in targets if t and "security" not in t)
-        sh('rm -rf "$1"; debootstrap --variant=minbase "$2" "$1" "$3"; '
-           'tar -C "$1" -cf "$4.new" .; mv "$4.new" "$4"', where, codename, mirror, kept)
+        shutil.rmtree(where, ignore_errors=True)
+        debootstrap(where)
+        sh('tar -C "$1" -cf "$2.new" .; mv "$2.new" "$2"', where, kept)
     sh('rm -rf "$1"; mkdir -p "$1"; tar -C "$1" -xf "$2"; cp /etc/resolv.conf "$1/etc/"; '
        'rm -rf "$1/smtpd"; cp -R "$3" "$1/smtpd"', where, kept, tree("fresh", built=False))
     return where
@@ -372,7 +353,7 @@ def machine_that_has_nothing(_):
 
 def main():
     os.makedirs(DIR, exist_ok=True)
-    run_tests(tests, None)
+    run_tests(None)
 
 
 main()

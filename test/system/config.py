@@ -14,27 +14,17 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Database, Server, listening, ok, port, run_tests, same, session,
-                  start, stop, wait)
+from live import (BINARY, DIR, ROOT, SLOW, Database, Server, environment, listening, ok, port,
+                  run_tests, same, session, start, stop, test, wait)
 
-SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))
 SMTPD = os.path.join(ROOT, BINARY)
 FILE = os.path.join(DIR, "config.conf")
-tests = []
 
 
-def test(f):
-    tests.append(f)
-    return f
-
-
-def run(*argv, env=None, **more):
+def run(*argv, env=(), **more):
     """smtpd to its end: status and all that it printed, in that order. One that serves is ended."""
-    environment = {k: v for k, v in os.environ.items()
-                   if not re.match("G?SMTP_|GM_|MYSQL_|MAX_SMTP", k)}
-    environment.update(env or {})
     out = os.path.join(DIR, "config.out")
-    p = start([SMTPD] + list(argv), out, env=environment, cwd=DIR, **more)
+    p = start([SMTPD] + list(argv), out, env=environment(env), cwd=DIR, **more)
 
     def said():
         with open(out, encoding="utf-8", errors="replace") as f:
@@ -60,7 +50,7 @@ def basis(db):
             "GSMTP_WORKERS=1\n" % (db.socket, db.name, port()))
 
 
-def mistake(what, text, *words, line=None, env=None, argv=()):
+def mistake(what, text, *words, line=None, env=(), argv=()):
     """Neither -t nor a start takes it; both say why in one line, and the same."""
     write(text)
     told = []
@@ -405,7 +395,7 @@ def elsewhere(etc, *argv, host=None, **more):
         code += "python3 -c 'import socket; socket.sethostname(\"%s\")' && " % host
     p = subprocess.run(["unshare", "-m", "-u", "sh", "-c", code + 'exec "$@"', "sh", SMTPD] + list(argv),
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=DIR, timeout=20 * SLOW,
-                       env={k: v for k, v in os.environ.items() if not re.match("G?SMTP_|GM_|MYSQL_", k)})
+                       env=environment())
     return p.returncode, p.stdout.decode()
 
 
@@ -542,7 +532,7 @@ def international_domains(db):
 
 
 def main():
-    run_tests(tests, Database())
+    run_tests(Database())
 
 
 main()

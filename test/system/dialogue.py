@@ -17,11 +17,10 @@ dialogue's name: only these are played.
 import glob
 import os
 import re
-import socket
 import sys
 
 sys.dont_write_bytecode = True
-from live import HERE, Database, Server, done, ok
+from live import HERE, Client, Database, Server, chosen, done, ok
 
 WAYS = "turn by turn", "in one write", "one octet a write"
 CONFIG = {"GM_ALLOWED_HOSTS": "test.example,*.sub.example", "GSMTP_MAX_SIZE": "20000",
@@ -62,20 +61,12 @@ def matches(line, expected):
     return re.match(pattern.encode(), line) is not None
 
 
-class Conversation:
-    def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), 60)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.got = b""
-
+class Conversation(Client):
     def line(self):
-        while b"\r\n" not in self.got:
-            more = self.sock.recv(65536)
-            if not more:
-                return None
-            self.got += more
-        line, self.got = self.got.split(b"\r\n", 1)
-        return line
+        try:
+            return super().line()
+        except EOFError:
+            return None
 
     def hear(self, expected):
         """What is wrong with the next reply, or None."""
@@ -115,12 +106,12 @@ class Conversation:
 
 def play(dialogue, way, port, db):
     name, _, turns, mails = dialogue
-    c = Conversation(port)
+    c = Conversation(port, greet=False)
     try:
         wrong = c.play(turns, way)
     except OSError as e:
         wrong = repr(e)
-    c.sock.close()
+    c.close()
     ok("%s, %s" % (name, way), not wrong, wrong)
     stored = [row["mail"] for row in db.mails()]
     ok("%s, %s: mails stored" % (name, way), stored == mails, (stored, mails))
@@ -131,10 +122,9 @@ def play(dialogue, way, port, db):
 def main():
     db = Database()
     config = server = None
-    wanted = [a for a in sys.argv[1:] if a[0] != "-"]
     for name in sorted(glob.glob(os.path.join(HERE, "dialogue", "*.smtp"))):
         for dialogue in read(name):
-            if wanted and not any(w in dialogue[0] for w in wanted):
+            if not chosen(dialogue[0]):
                 continue
             if dialogue[1] != config:
                 if server:

@@ -20,16 +20,9 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Client, Database, Server, Stopwatch, listening, ok, port,
-                  run_tests, same, session, start, stop, wait)
-
-SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))    # under valgrind everything takes longer
-tests = []
-
-
-def test(f):
-    tests.append(f)
-    return f
+from live import (BINARY, DIR, ROOT, SLOW, Client, Database, Server, Stopwatch, deliver, deliver_once,
+                  gone, listening, ok, port, run, run_tests, same, session, smtpd, start, stop, test,
+                  wait)
 
 
 def crlf(text):
@@ -38,40 +31,6 @@ def crlf(text):
 
 def md5(*parts):
     return hashlib.md5(b"".join(parts)).hexdigest().encode()
-
-
-def deliver(c, mail=b"Subject: x\r\n\r\nx\r\n", to=("b@test.example",), sender="a@b.example"):
-    """One transaction in a session; the last reply."""
-    for line in ["MAIL FROM:<%s>" % sender] + ["RCPT TO:<%s>" % t for t in to] + ["DATA"]:
-        code, text = c.command(line)
-        if code // 100 not in (2, 3):
-            return code, text
-    c.send(b"\r\n".join(b"." + l if l[:1] == b"." else l for l in mail.split(b"\r\n")) + b".\r\n")
-    return c.reply()
-
-
-def workers(server):
-    """Process ids of the master's children."""
-    rows = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], stdout=subprocess.PIPE).stdout
-    rows = [r.split() for r in rows.decode().splitlines()]
-    return sorted(int(p) for p, parent, state in rows
-                  if int(parent) == server.process.pid and state[0] != "Z")
-
-
-def gone(pids, seconds=5):
-    def one(pid):
-        try:
-            os.kill(pid, 0)
-            return False
-        except OSError:
-            return True
-    return wait(lambda: all(map(one, pids)), seconds)
-
-
-def run(*argv, stdin=b"", seconds=60, **more):
-    r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       timeout=10 * seconds * SLOW, **more)
-    return r.returncode, r.stdout.decode("utf-8", "replace")
 
 
 # -- the row
@@ -144,7 +103,7 @@ def row_by_every_client(db):
             with smtplib.SMTP("127.0.0.1", server.port, local_hostname="client.example") as c:
                 c.sendmail("a@b.example", ["b@test.example", "c@test.example"], MAIL)
         else:
-            status, said = run(*argv, stdin=MAIL.replace(b"\r\n", b"\n"))
+            status, said = run(argv, MAIL.replace(b"\r\n", b"\n"))
             ok(name + " is content", status == 0, said)
         rows = db.mails()
         if same(name + ": two recipients, two rows", len(rows), 2):
@@ -244,20 +203,16 @@ def long_texts_are_cut_at_a_character(db):
 
 # -- load
 
-def numbers(db):
-    return int(db.sql("SELECT COUNT(*) FROM new_mail"))
-
-
 @test
 def thousand_by_smtp_source(db):
     server = Server(db, GM_ALLOWED_HOSTS="*")
     for option in [], ["-d"]:
-        status, said = run("smtp-source", *option, "-s", "20", "-l", "4096", "-m", "1000",
-                           "-f", "a@b.example", "-t", "b@test.example",
-                           "127.0.0.1:%d" % server.port, seconds=120)
+        status, said = run(["smtp-source"] + option + [
+            "-s", "20", "-l", "4096", "-m", "1000", "-f", "a@b.example", "-t", "b@test.example",
+            "127.0.0.1:%d" % server.port], seconds=120)
         what = " ".join(["smtp-source"] + option)
         ok(what + " is content", status == 0 and not said, said)
-        same(what + ": 1000 mails, 1000 rows", numbers(db), 1000)
+        same(what + ": 1000 mails, 1000 rows", db.count(), 1000)
         same(what + ": each another one, and whole",
              db.sql("SELECT COUNT(DISTINCT mail), MIN(LENGTH(mail)) > 4096 FROM new_mail").split(),
              [b"1000", b"1"])
@@ -328,7 +283,7 @@ def timeouts(db):
             ok("NOOP", late)
             alive = session(server.port)
     server.stop()
-    same("nothing stored", numbers(db), 0)
+    same("nothing stored", db.count(), 0)
 
 
 @test
@@ -353,17 +308,6 @@ def too_many_connections(db):
     ok("then all is as before", wait(lambda: deliver_once(server) == 250, 10))
     server.stop()
     db.empty()
-
-
-def deliver_once(server, **more):
-    try:
-        c = session(server.port)
-    except (RuntimeError, OSError):
-        return None
-    try:
-        return deliver(c, **more)[0]
-    finally:
-        c.close()
 
 
 @test
@@ -397,7 +341,7 @@ def memory_is_bounded(db):
     for c in held:
         c.close()
     same("then all is as before", deliver_once(server), 250)
-    same("a row for each 250", numbers(db), codes.count(250) + 1)
+    same("a row for each 250", db.count(), codes.count(250) + 1)
     server.stop()
     db.empty()
 
@@ -421,82 +365,57 @@ def others_never_wait(db):
     half.close()
     deaf.close()
     server.stop()
-    same("and the mail without end is not stored", numbers(db), 1)
+    same("and the mail without end is not stored", db.count(), 1)
     db.empty()
 
 
 # -- the operator
 
-def options(db, *argv, config=(), env=None, cwd=DIR, drop=()):
-    """Runs smtpd to its end with a configuration file: status and what it printed."""
-    where = port()
-    values = {"GM_ALLOWED_HOSTS": "test.example", "GSMTP_LISTEN": "127.0.0.1:%d" % where,
-              "MYSQL_HOST": db.socket, "MYSQL_USER": "root", "MYSQL_DB": db.name}
-    values.update(config)
-    name = os.path.join(DIR, "options.conf")
-    with open(name, "w") as f:
-        f.writelines("%s=%s\n" % item for item in values.items() if item[0] not in drop)
-    environment = {k: v for k, v in os.environ.items() if not re.match("G?SMTP_|GM_|MYSQL_", k)}
-    environment.update(env or {})
-    p = start([os.path.join(ROOT, BINARY), "-c", name] + list(argv), os.path.join(DIR, "out"),
-              env=environment, cwd=cwd)
-    out = os.path.join(DIR, "out")
-    try:
-        status = p.wait(150 * SLOW)
-    except subprocess.TimeoutExpired:
-        status = "still running"
-        stop(p)
-    with open(out) as f:
-        text = f.read()
-    os.unlink(out)
-    return status, text
-
-
 @test
 def option_t(db):
-    status, text = options(db, "-t")
+    status, text = smtpd(db, "-t")
     ok("-t: 0 where all is well", status == 0, (status, text))
     for word in ("GSMTP_MAX_SIZE", "10485760", "MAX_SMTP_CLIENTS", "GM_ALLOWED_HOSTS",
                  "test.example"):
         ok("-t prints " + word, word in text, text)
-    status, text = options(db, "-t", env={"GSMTP_MAX_RCPT": "77"}, config={"GSMTP_MAX_RCPT": "55"})
+    status, text = smtpd(db, "-t", env={"GSMTP_MAX_RCPT": "77"}, GSMTP_MAX_RCPT="55")
     ok("the environment beats the file", status == 0 and re.search("GSMTP_MAX_RCPT.*77", text), text)
-    status, text = options(db, "-t", "-p", "2999")
+    status, text = smtpd(db, "-t", "-p", "2999")
     ok("-p", status == 0 and "2999" in text, text)
     for what, config, word in (
             ("no such database", {"MYSQL_DB": "no_such_db"}, "no_such_db"),
             ("no such table", {"GM_MAIL_TABLE": "no_such_table"}, "no_such_table"),
             ("wrong password", {"MYSQL_USER": "nobody", "MYSQL_PASS": "secret-word"}, "nobody")):
         for argv in ["-t"], []:
-            status, text = options(db, *argv, config=config)
+            status, text = smtpd(db, *argv, **config)
             ok("%s %s: 1 and why" % (what, argv), status == 1 and word in text, (status, text))
             ok("%s %s: no password shown" % (what, argv), "secret-word" not in text, text)
-    status, text = options(db, "-t", config={"MYSQL_HOST": "/no/such/socket"})
+    status, text = smtpd(db, "-t", MYSQL_HOST="/no/such/socket")
     ok("-t, database away: 1 and why", status == 1 and "/no/such/socket" in text, (status, text))
 
 
 @test
 def configuration_errors(db):
     for what, config, words in (
-            ("unknown name", {"GSMTP_NO_SUCH": "1"}, ["options.conf", "6", "GSMTP_NO_SUCH"]),
-            ("not a number", {"GSMTP_MAX_SIZE": "ten"}, ["options.conf", "6", "GSMTP_MAX_SIZE"]),
-            ("negative", {"GSMTP_TIMEOUT": "-1"}, ["options.conf", "6", "GSMTP_TIMEOUT"]),
-            ("overflow", {"GSMTP_MAX_RCPT": "9" * 30}, ["options.conf", "6", "GSMTP_MAX_RCPT"]),
+            ("unknown name", {"GSMTP_NO_SUCH": "1"}, [".conf:6: ", "GSMTP_NO_SUCH"]),
+            ("not a number", {"GSMTP_MAX_SIZE": "ten"}, [".conf:6: ", "GSMTP_MAX_SIZE"]),
+            ("negative", {"GSMTP_TIMEOUT": "-1"}, [".conf:6: ", "GSMTP_TIMEOUT"]),
+            ("overflow", {"GSMTP_MAX_RCPT": "9" * 30}, [".conf:6: ", "GSMTP_MAX_RCPT"]),
             ("bad address", {"GSMTP_LISTEN": "300.1.2.3:25"}, ["300.1.2.3"]),
             ("no such user", {"GSMTP_USER": "no-such-user"}, ["no-such-user"])):
-        status, text = options(db, "-t", config=config)
+        status, text = smtpd(db, "-t", **config)
         ok("%s: 1, file, line and reason" % what, status == 1 and all(w in text for w in words),
            (status, text))
-    status, text = options(db, "-t", drop=["GM_ALLOWED_HOSTS"])
+    status, text = smtpd(db, "-t", GM_ALLOWED_HOSTS=None)
     ok("GM_ALLOWED_HOSTS must be set", status == 1 and "GM_ALLOWED_HOSTS" in text, text)
-    status, text = options(db, "-t", env={"GSMTP_MAX_RCPT": "none"})
+    status, text = smtpd(db, "-t", env={"GSMTP_MAX_RCPT": "none"})
     ok("a bad environment", status == 1 and "GSMTP_MAX_RCPT" in text, text)
     for argv in ["-c", "/no/such/file"], ["-x"], ["-p", "notaport"], ["-p", "70000"]:
-        status, text = run(os.path.join(ROOT, BINARY), *argv, cwd=DIR)
+        status, text = run([os.path.join(ROOT, BINARY)] + argv, cwd=DIR)
         ok(" ".join(argv) + ": 1 and why", status == 1 and text, (status, text))
-    status, text = run(os.path.join(ROOT, BINARY), "-h")
+    status, text = run([os.path.join(ROOT, BINARY), "-h"])
     ok("-h", status == 0 and "-c" in text and "-t" in text, text)
-    status, text = run(os.path.join(ROOT, BINARY), "-V")
+    status, text = run([os.path.join(ROOT, BINARY), "-V"])
     ok("-V", status == 0 and re.search(r"\d", text), text)
 
 
@@ -506,7 +425,7 @@ def comments_in_the_configuration(db):
     with open(name, "w") as f:
         f.write("# a comment\n\n  # another\nGM_ALLOWED_HOSTS=test.example\nGSMTP_MAX_RCPT=42\n"
                 "MYSQL_HOST=%s\nMYSQL_USER=root\nMYSQL_DB=%s\n" % (db.socket, db.name))
-    status, text = run(os.path.join(ROOT, BINARY), "-t", "-c", name)
+    status, text = run([os.path.join(ROOT, BINARY), "-t", "-c", name])
     ok("comments and empty lines", status == 0 and re.search("GSMTP_MAX_RCPT.*42", text), text)
 
 
@@ -548,7 +467,7 @@ def privileges(db):
         return
     server = Server(db, GSMTP_USER="nobody")
     same("mail is stored", deliver_once(server), 250)
-    for pid in workers(server):
+    for pid in server.workers():
         with open("/proc/%d/status" % pid) as f:
             status = dict(l.rstrip("\n").split(":\t", 1) for l in f if ":\t" in l)
         import pwd
@@ -615,7 +534,7 @@ def option_file_of_the_client_library(db):
            "GRANT SELECT, INSERT ON %s.new_mail TO %s@localhost" % (user, db.name, user))
     with open(os.path.join(DIR, ".my.cnf"), "w") as f:
         f.write("[smtpd]\nuser=%s\npassword=in a file\n" % user)
-    status, text = options(db, "-t", env={"HOME": DIR}, drop=["MYSQL_USER"])
+    status, text = smtpd(db, "-t", env={"HOME": DIR}, MYSQL_USER=None)
     ok("user and password from [smtpd]", status == 0, text)
     os.unlink(os.path.join(DIR, ".my.cnf"))
     db.sql("DROP USER %s@localhost" % user)
@@ -627,7 +546,7 @@ def option_file_of_the_client_library(db):
 def term_loses_nothing(db):
     """TERM while mail pours in: what got 250 is there, once; no process is left."""
     server = Server(db, GM_ALLOWED_HOSTS="*")
-    pids = workers(server) + [server.process.pid]
+    pids = server.workers() + [server.process.pid]
     acknowledged, lock = set(), threading.Lock()
 
     def sender(n):
@@ -668,19 +587,19 @@ def term_loses_nothing(db):
 def hup_reads_the_configuration_again(db):
     server = Server(db, GSMTP_MAX_RCPT="1")
     old = session(server.port)
-    before = workers(server)
+    before = server.workers()
     server.config["GSMTP_MAX_RCPT"] = "2"
     server.write()
     os.rename(server.log_file, server.log_file + ".1")
     server.hup()
-    ok("other workers", wait(lambda: set(workers(server)) - set(before), 10))
+    ok("other workers", wait(lambda: set(server.workers()) - set(before), 10))
     two = ("b@test.example", "c@test.example")
     ok("the new limit", wait(lambda: deliver_once(server, to=two) == 250, 10))
     ok("the log is opened again", wait(lambda: os.path.exists(server.log_file), 5))
     same("a session of before goes on", deliver(old)[0], 250)
     old.command("QUIT")
     old.close()
-    ok("and the old workers end", wait(lambda: not set(before) & set(workers(server)), 10))
+    ok("and the old workers end", wait(lambda: not set(before) & set(server.workers()), 10))
     server.config["GSMTP_MAX_RCPT"] = "many"
     server.write()
     server.hup()
@@ -727,7 +646,7 @@ def hup_under_load(db):
         same("not one connection refused or cut", p.wait(600 * SLOW), 0)
     except subprocess.TimeoutExpired:
         ok("smtp-source ends", False)
-    same("3000 mails, 3000 rows", numbers(db), 3000)
+    same("3000 mails, 3000 rows", db.count(), 3000)
     server.stop()
     db.empty()
 
@@ -766,11 +685,11 @@ def refused_addresses_are_told(db):
 @test
 def dead_worker_is_replaced(db):
     server = Server(db)
-    ok("two workers", wait(lambda: len(workers(server)) == 2), workers(server))
-    before = workers(server)
+    ok("two workers", wait(lambda: len(server.workers()) == 2), server.workers())
+    before = server.workers()
     os.kill(before[0], signal.SIGKILL)
-    ok("one is new", wait(lambda: len(workers(server)) == 2 and workers(server) != before, 10),
-       workers(server))
+    ok("one is new", wait(lambda: len(server.workers()) == 2 and server.workers() != before, 10),
+       server.workers())
     ok("the log says so", server.logged("worker-died"), server.log())
     same("mail is taken", deliver_once(server), 250)
     server.stop()
@@ -780,7 +699,7 @@ def dead_worker_is_replaced(db):
 @test
 def dead_master_leaves_no_worker(db):
     server = Server(db)
-    pids = workers(server)
+    pids = server.workers()
     stop(server.process, signal.SIGKILL)
     ok("workers end by themselves", gone(pids, 15))
 
@@ -813,7 +732,7 @@ def addresses_to_listen_on(db):
     for host in hosts:
         ok("listens on " + host, listening(server.port, host.strip("[]")))
     same("and nowhere else", listening(server.port, "127.0.0.6"), False)
-    status, text = options(db, config={"GSMTP_LISTEN": "127.0.0.5:%d" % server.port})
+    status, text = smtpd(db, GSMTP_LISTEN="127.0.0.5:%d" % server.port)
     ok("an address in use: 1 and why", status == 1 and str(server.port) in text, (status, text))
     server.stop()
     server.config["GSMTP_LISTEN"] = "*"
@@ -871,7 +790,7 @@ def odd_sockets(db):
     source = os.path.join(DIR, "odd.c")
     with open(source, "w") as f:
         f.write(ODD_SOCKETS)
-    status, text = run("cc", "-shared", "-fPIC", "-o", source + ".so", source, "-ldl")
+    status, text = run(["cc", "-shared", "-fPIC", "-o", source + ".so", source, "-ldl"])
     same("built", (status, text), (0, ""))
     server = Server(db)
     server.stop()
@@ -908,7 +827,7 @@ def odd_sockets(db):
 
 def main():
     db = Database()
-    run_tests(tests, db, undo=db.empty)
+    run_tests(db, undo=db.empty)
 
 
 if __name__ == "__main__":

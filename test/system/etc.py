@@ -8,16 +8,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Database, Server, done, listening, ok, run, same, session, start,
-                  stop, wait)
+from live import (BINARY, DIR, ROOT, Database, Server, deliver_once, done, listening, ok, run, same,
+                  session, start, stop, wait)
 
 ETC = os.path.join(ROOT, "etc")
-MAIL = b"To: b@test.example\r\nSubject: %d\r\n\r\nx\r\n.\r\n"
+MAIL = b"To: b@test.example\r\nSubject: %d\r\n\r\nx\r\n"
 
 
 def read(name):
@@ -49,9 +48,7 @@ bare = {"PATH": os.environ["PATH"]}
 
 
 def test_of(text, mode=0o600):
-    r = subprocess.run([binary, "-t", "-c", put("etc.conf", text, mode)], env=bare, cwd=DIR,
-                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return r.returncode, r.stdout.decode()
+    return run([binary, "-t", "-c", put("etc.conf", text, mode)], env=bare, cwd=DIR)
 
 
 least = "GM_ALLOWED_HOSTS=test.example\n"
@@ -116,30 +113,15 @@ class Limited(Server):
         ok("smtpd.service: starts with its capabilities", wait(lambda: listening(25, self.host)), self.log())
 
 
-def deliver(server, n):
-    try:
-        with session(server.port, sock=connect(server.host)) as c:
-            codes = c.codes("MAIL FROM:<a@b.example>", "RCPT TO:<b@test.example>", "DATA")
-            c.send(MAIL % n)
-            return codes + [c.reply()[0]]
-    except (OSError, RuntimeError) as e:
-        return repr(e)
-
-
-def connect(host):
-    return socket.create_connection((host, 25), 60)
-
-
-STORED = [250, 250, 354, 250]
 limited = Limited()
-same("smtpd.service: a mail", deliver(limited, 1), STORED)
+same("smtpd.service: a mail", deliver_once(limited, mail=MAIL % 1), 250)
 with open("/proc/%d/status" % limited.workers()[0]) as f:
     uid = re.search(r"(?m)^Uid:\s+(\d+)", f.read())[1]
 ok("smtpd.service: workers are not root", uid != "0", uid)
 before = limited.workers()
 limited.hup()
 ok("smtpd.service: HUP replaces the workers", wait(lambda: not set(before) & set(limited.workers())))
-same("smtpd.service: a mail after it", deliver(limited, 2), STORED)
+same("smtpd.service: a mail after it", deliver_once(limited, mail=MAIL % 2), 250)
 os.kill(limited.workers()[0], signal.SIGKILL)
 ok("smtpd.service: a dead worker is replaced", wait(lambda: len(limited.workers()) == 2))
 
@@ -160,16 +142,16 @@ def rotate():
     return run(["logrotate", "-f", "-s", os.path.join(DIR, "logrotate.state"), rules])
 
 
-same("logrotate: a mail", deliver(limited, 3), STORED)
-old = session(25, "MAIL FROM:<a@b.example>", sock=connect(limited.host))
+same("logrotate: a mail", deliver_once(limited, mail=MAIL % 3), 250)
+old = session(25, "MAIL FROM:<a@b.example>", host=limited.host)
 before = limited.workers()
 same("logrotate: runs without a word", rotate(), (0, ""))
 ok("logrotate: a new log", wait(lambda: os.path.exists(limited.log_file)))
 ok("logrotate: new workers", wait(lambda: set(limited.workers()) - set(before)))
 ok("logrotate: a new worker writes to the new log", wait(
-    lambda: deliver(limited, 4) == STORED and " stored " in limited.log()), limited.log())
+    lambda: deliver_once(limited, mail=MAIL % 4) == 250 and " stored " in limited.log()), limited.log())
 same("logrotate: a session of before goes on", old.codes("RCPT TO:<b@test.example>", "DATA"), [250, 354])
-old.send(MAIL % 5)
+old.send(MAIL % 5 + b".\r\n")
 same("logrotate: and stores its mail", old.reply()[0], 250)
 old.close()
 
@@ -181,7 +163,7 @@ def logged():
     return text.count(" stored ")
 
 
-rows = int(db.sql("SELECT COUNT(*) FROM new_mail WHERE subject >= 3"))
+rows = db.count("subject >= 3")
 ok("logrotate: no line is lost", wait(lambda: logged() == rows), (logged(), rows))
 same("logrotate: a second time", rotate(), (0, ""))
 ok("logrotate: the log of before the last is compressed", wait(
@@ -211,9 +193,8 @@ for grant in re.findall(r"(?m)^--\t(GRANT .*;)$", purge):
 
 
 def as_purge(text):
-    r = subprocess.run(["mariadb", "--no-defaults", "--user=" + user, "--socket=" + db.socket, db.name],
-                       input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return r.returncode, r.stdout.decode()
+    return run(["mariadb", "--no-defaults", "--user=" + user, "--socket=" + db.socket, db.name],
+               text.encode())
 
 
 def fill(n, minutes):
@@ -221,14 +202,10 @@ def fill(n, minutes):
            " 'x', 0, '', '', 'r' FROM seq_1_to_%d" % (minutes, n))
 
 
-def left():
-    return int(db.sql("SELECT COUNT(*) FROM new_mail"))
-
-
 fill(2500, 70)
 fill(7, 50)
 same("purge.sql: loaded with the GRANT it names", as_purge(purge), (0, ""))
-ok("purge.sql: the event deletes what is old, and no more", wait(lambda: left() == 7, 15), left())
+ok("purge.sql: the event deletes what is old, and no more", wait(lambda: db.count() == 7, 15), db.count())
 same("purge.sql: loaded again", as_purge(purge), (0, ""))
 same("purge.sql: without the event", as_purge("DROP EVENT purge_mail"), (0, ""))
 cron = re.search(r"mysql mail -e '(.*?)'", purge)[1]
@@ -237,7 +214,7 @@ db.sql("CREATE USER c%s@localhost; GRANT EXECUTE ON PROCEDURE %s.purge_mail TO c
        % (user, db.name, user))
 user, owner = "c" + user, user
 same("purge.sql: by cron, as a user who has EXECUTE alone", as_purge(cron), (0, ""))
-same("purge.sql: by cron: what is old is gone", left(), 7)
+same("purge.sql: by cron: what is old is gone", db.count(), 7)
 ok("purge.sql: who has EXECUTE alone cannot delete", as_purge("DELETE FROM new_mail")[0] != 0)
 db.sql("SET GLOBAL event_scheduler=OFF; DROP USER %s@localhost, %s@localhost" % (user, owner))
 done()

@@ -6,7 +6,7 @@ Meanwhile a bystander from another address talks to it and delivers mails: no re
 longer than LIMIT, none is missing. The workers' memory stays within its bound, and afterwards the
 server has no session and no octet left of it. Arguments choose tests by parts of their names.
 """
-import glob
+import contextlib
 import multiprocessing
 import os
 import random
@@ -20,20 +20,14 @@ import time
 
 os.environ.setdefault("SMTPD_TEST_PORTS", "2800-2999")
 sys.dont_write_bytecode = True
-from live import (DIR, ROOT, BINARY, Client, Database, Server, Stopwatch, done, ok, same, session,
-                  start, stop, wait)
+from live import (DIR, ROOT, BINARY, Client, Database, Server, Stopwatch, cpu, deliver_once, memory,
+                  ok, run_tests, same, session, start, test, wait)
 
 # Seconds that a bystander may wait, less what the machine takes; and as much again as that, for
 # what nobody counts: the network's own work waits for a processor too, and memory is slower.
 LIMIT = 0.1
 MB = 1 << 20
 ENVELOPE = b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@test.example>\r\nDATA\r\n"
-tests = []
-
-
-def test(f):
-    tests.append(f)
-    return f
 
 
 # -- the bystander: a process of its own, so that this one's threads do not make it wait
@@ -102,30 +96,27 @@ class Bystander:
 
 # -- what the server is like
 
-def memory(server, field="RssAnon"):
-    """Of all workers together, MB."""
+def together(server):
+    """The memory of all workers, MB."""
     total = 0
     for pid in server.workers():
-        try:
-            with open("/proc/%d/status" % pid) as f:
-                total += next(int(l.split()[1]) for l in f if l.startswith(field + ":"))
-        except (OSError, StopIteration):
-            pass
-    return total / 1024
+        with contextlib.suppress(OSError, StopIteration):	# it ends
+            total += memory(pid, "RssAnon")
+    return total / MB
 
 
 class Peak:
     """The most memory the workers have while it runs."""
 
     def __init__(self, server):
-        self.server, self.most, self.ending = server, memory(server), threading.Event()
+        self.server, self.most, self.ending = server, together(server), threading.Event()
         self.before = self.most
         self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
 
     def watch(self):
         while not self.ending.wait(0.02):
-            self.most = max(self.most, memory(self.server))
+            self.most = max(self.most, together(self.server))
 
     def end(self, what, bound):
         self.ending.set()
@@ -141,14 +132,8 @@ def recovered(what, server, seconds=5):
     clean = wait(lambda: (lambda c: c["clients"] == "0" and c["held"] == "0" and c)(
         server.counters()), seconds)
     ok(what + ": no session, no octet left", clean, server.counters())
-    try:
-        with session(server.port) as c:
-            c.send(ENVELOPE)
-            codes = [c.reply()[0] for _ in range(3)]
-            c.send(b"To: b@test.example\r\n\r\nafter\r\n.\r\n")
-            same(what + ": a mail is taken", codes + [c.reply()[0]], [250, 250, 354, 250])
-    except (OSError, RuntimeError) as e:
-        ok(what + ": a mail is taken", False, e)
+    same(what + ": a mail is taken", deliver_once(
+        server, mail=b"To: b@test.example\r\n\r\nafter\r\n", at_once=True), 250)
     same(what + ": all workers are there", len(server.workers()), int(server.config["GSMTP_WORKERS"]))
     ok(what + ": none of them has died", "worker-died" not in server.log())
 
@@ -456,8 +441,7 @@ def not_smtp(db):
          [220, 250, 250, 250, 354, 250, 221])
     c.close()
     by.end("not SMTP")
-    same("nothing is stored but the early talker's", db.sql(
-        "SELECT COUNT(*) FROM new_mail WHERE subject <> 'bystander'").strip(), b"1")
+    same("nothing is stored but the early talker's", db.count("subject <> 'bystander'"), 1)
     db.empty()
     recovered("not SMTP", server)
     server.stop()
@@ -525,14 +509,12 @@ def few_descriptors(db):
         codes = banners(socks, 1)
         ok("ulimit -n %d: some are greeted, the others wait" % n,
            1 <= codes.count(220) <= 2 * n and set(codes) <= {220, 421, None}, set(codes))
-        ticks = [sum(map(int, open("/proc/%d/stat" % pid).read().split()[13:15]))
-                 for pid in server.workers()]
+        before = sum(map(cpu, server.workers()))
         began = time.monotonic()
         time.sleep(1)
         slept = time.monotonic() - began
-        busy = sum(sum(map(int, open("/proc/%d/stat" % pid).read().split()[13:15]))
-                   for pid in server.workers()) - sum(ticks)
-        ok("ulimit -n %d: nobody spins meanwhile" % n, busy < 30 * slept, (busy, slept))
+        busy = sum(map(cpu, server.workers())) - before
+        ok("ulimit -n %d: nobody spins meanwhile" % n, busy < 0.3 * slept, (busy, slept))
         for s in socks:
             s.close()
         recovered("ulimit -n %d" % n, server, 15)
@@ -564,7 +546,7 @@ def five_thousand(db):
     n, config = 5000, {"MAX_SMTP_CLIENTS": "7000", "GSMTP_MAX_CLIENTS_PER_IP": "7000", "GSMTP_TIMEOUT": "600"}
     server = Server(db, **config)
     server.config["GSMTP_WORKERS"] = server.counters()["workers"]
-    by, before, held = Bystander(server), memory(server), []
+    by, before, held = Bystander(server), together(server), []
     for i in range(n):
         held.append(socket.create_connection(("127.0.0.1", server.port), 60, ("127.0.1.%d" % (i % 250 + 1), 0)))
     greeted = sum(s.recv(512).startswith(b"220 ") for s in held)
@@ -572,7 +554,7 @@ def five_thousand(db):
     for s in held:
         s.sendall(b"NOOP\r\n")
     same("5,000 connections: all are answered", sum(s.recv(512).startswith(b"250 ") for s in held), n)
-    each = (memory(server) - before) * 1024 / n
+    each = (together(server) - before) * 1024 / n
     ok("5,000 connections: at most 4 KB for each", each <= 4, "%.2f KB" % each)
     if "-v" in sys.argv:
         print("     5,000 connections: %.2f KB each, %s workers" % (each, server.config["GSMTP_WORKERS"]))
@@ -581,8 +563,7 @@ def five_thousand(db):
              (b"MAIL FROM:<a@client.example>", b"RCPT TO:<b@test.example>", b"DATA",
               b"To: b@test.example\r\nSubject: beside\r\n\r\nx\r\n.")]
     same("5,000 connections: 200 mails beside them", codes, [250, 250, 354, 250] * 200)
-    same("5,000 connections: and their rows", db.sql("SELECT COUNT(*) FROM new_mail WHERE subject='beside'")
-         .strip(), b"200")
+    same("5,000 connections: and their rows", db.count("subject='beside'"), 200)
     same("5,000 connections: counted", int(server.counters()["clients"]) // 10 * 10, n)
     c.close()
     by.end("5,000 connections")
@@ -607,7 +588,7 @@ def max_memory(db):
     db.empty()
     server = Server(db, GSMTP_MAX_MEMORY=str(bound * MB), MYSQL_TIMEOUT="6")
     # The same while nothing can be stored: what waits for the database counts too.
-    lock = db.hold("LOCK TABLES new_mail WRITE")
+    lock = db.hold("LOCK TABLES new_mail WRITE;")
     peak, by = Peak(server), Bystander(server, mails=False)
     codes = crowd(40, lambda i: big_mail(server, (9 * MB, MB // 2, 20000)[i % 3], (1, 100, 100)[i % 3]))
     ok("memory, the table locked: 451 and 452, nothing else", set(codes) == {451, 452}, codes)
@@ -615,42 +596,15 @@ def max_memory(db):
     peak.end("memory, the table locked", 2 * bound + 60)
     db.release(lock)
     recovered("memory, the table locked", server, 15)
-    wait(lambda: memory(server) < 40, 5)
-    ok("memory: given back", memory(server) < 60, memory(server))
+    wait(lambda: together(server) < 40, 5)
+    ok("memory: given back", together(server) < 60, together(server))
     server.stop()
 
 
 def main():
     limit = max(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    chosen = [a for a in sys.argv[1:] if not a.startswith("-")]
-    db = Hostage()
-    for f in tests:
-        if not chosen or any(c in f.__name__ for c in chosen):
-            began = time.monotonic()
-            f(db)
-            print("  %s: %.0f s" % (f.__name__, time.monotonic() - began))
-    done()
-
-
-class Hostage(Database):
-    """A database whose table can be locked."""
-
-    def hold(self, text):
-        import subprocess
-        p = subprocess.Popen(["mariadb", "--no-defaults", "--user=root", "--socket=" + self.socket,
-                              "--unbuffered", "--batch", self.name],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        p.stdin.write(text.encode() + b";\nSELECT 'held';\n")
-        p.stdin.flush()
-        p.stdout.readline()
-        return p
-
-    @staticmethod
-    def release(p):
-        p.stdin.close()
-        p.wait(10)
-        p.stdout.close()
+    run_tests(Database())
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ smtpd than the one built here is $SMTPD_TEST_BINARY.
 """
 import atexit
 import base64
+import contextlib
 import glob
 import mmap
 import os
+import re
 import select
 import shutil
 import signal
@@ -31,8 +33,10 @@ KEPT = os.path.join(TEST, ".run", "kept")	# what is unpacked once and used again
 DIR = os.environ.get("SMTPD_TEST_DIR") or os.path.join(TEST, ".run", NAME)
 BINARY = os.environ.get("SMTPD_TEST_BINARY", "smtpd")   # beside the Makefile, or a path
 PORTS = os.environ.get("SMTPD_TEST_PORTS", "3000-3199")
+SLOW = float(os.environ.get("SMTPD_TEST_SLOW", "1"))	# under valgrind everything takes longer
 
 passed = failed = 0
+tests = []
 
 
 def ok(what, good, detail=""):
@@ -58,22 +62,36 @@ def done():
     sys.exit(1 if failed or not passed else 0)
 
 
-def run_tests(tests, subject, undo=None):
-    """Those of a file's tests that the arguments choose: each is given the subject. One that breaks
-    off has failed, and undo() takes away what it left to the next."""
+def test(f):
+    """One of the script's tests, for run_tests()."""
+    tests.append(f)
+    return f
+
+
+def chosen(name):
+    """By the arguments, each a part of a name; without any, all are."""
     wanted = [a for a in sys.argv[1:] if a[0] != "-"]
+    return not wanted or any(w in name for w in wanted)
+
+
+def run_test(t, subject, undo=None):
+    """One that breaks off has failed, and undo() takes away what it left to the next."""
+    began = time.monotonic()
+    try:
+        t(subject)
+    except Exception as e:
+        traceback.print_exc(file=sys.stdout)
+        ok(t.__name__ + " to its end", False, e)
+        if undo:
+            undo()
+    print("# %-45s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
+
+
+def run_tests(subject, undo=None):
+    """Those of the script's tests that the arguments choose: each is given the subject."""
     for t in tests:
-        if wanted and not any(w in t.__name__ for w in wanted):
-            continue
-        began = time.monotonic()
-        try:
-            t(subject)
-        except Exception as e:
-            traceback.print_exc(file=sys.stdout)
-            ok(t.__name__ + " to its end", False, e)
-            if undo:
-                undo()
-        print("# %-40s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
+        if chosen(t.__name__):
+            run_test(t, subject, undo)
     done()
 
 
@@ -91,7 +109,7 @@ def port():
                     return port.last
                 except OSError:
                     pass
-    raise SystemExit("no free port in " + PORTS)
+    raise RuntimeError("no free port in " + PORTS)
 
 
 port.lock = threading.Lock()
@@ -190,12 +208,39 @@ class Stopwatch:
         return self.took() > seconds or self.all() > 10 * seconds + 1
 
 
+def alive(pid):
+    """There, and not only until its parent asks how it ended."""
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids, seconds=5):
+    """Waits until none of them is alive."""
+    return wait(lambda: not any(map(alive, pids)), seconds)
+
+
 def children(pid):
     try:
         with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
-            return [int(child) for child in f.read().split()]
+            return sorted(child for child in map(int, f.read().split()) if alive(child))
     except OSError:
         return []
+
+
+def memory(pid, what="VmRSS"):
+    """Resident memory of a process, octets; VmHWM: the most it ever was."""
+    with open("/proc/%d/status" % pid) as f:
+        return next(int(l.split()[1]) for l in f if l.startswith(what + ":")) * 1024
+
+
+def cpu(pid):
+    """Seconds of processor time."""
+    with open("/proc/%d/stat" % pid) as f:
+        words = f.read().rsplit(")", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def family():
@@ -294,35 +339,39 @@ class Database:
         if os.environ.get("SMTPD_TEST_MYSQL"):
             atexit.register(self.sql, "DROP DATABASE " + self.name, "mysql")
 
+    OPTIONS = ["--skip-networking", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M",
+               "--max-allowed-packet=64M"]
+
     def start(self):
-        data = os.path.join(DIR, "mysql")
-        log = os.path.join(DIR, "mysql.log")
+        self.data = os.path.join(DIR, "mysql")
+        self.log = self.data + ".log"
         # A socket's path has room for some hundred octets only.
         self.socket = "/tmp/smtpd-%s-%d.sock" % (NAME, os.getpid())
-        shutil.rmtree(data, ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
         # Its own: a mariadbd that starts deletes what others have in theirs.
         os.makedirs(os.path.join(DIR, "tmp"), exist_ok=True)
         os.environ["TMPDIR"] = os.path.join(DIR, "tmp")
-        with open(log, "wb") as out:
+        with open(self.log, "wb") as out:
             subprocess.run(
-                ["mariadb-install-db", "--no-defaults", "--force", "--user=root", "--datadir=" + data,
-                 "--auth-root-authentication-method=normal", "--skip-test-db"],
-                stdout=out, stderr=out, check=True)
-        start(["mariadbd", "--no-defaults", "--user=root", "--datadir=" + data,
-               "--socket=" + self.socket, "--pid-file=" + data + "/pid", "--skip-networking",
-               "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M",
-               "--max-allowed-packet=64M"], log)
-        if not wait(lambda: self.answers(), 30):
-            raise SystemExit("mariadbd does not start, see " + log)
-        atexit.register(lambda: shutil.rmtree(data, ignore_errors=True))
+                ["mariadb-install-db", "--no-defaults", "--force", "--user=root",
+                 "--datadir=" + self.data, "--auth-root-authentication-method=normal",
+                 "--skip-test-db"], stdout=out, stderr=out, check=True)
+        atexit.register(lambda: shutil.rmtree(self.data, ignore_errors=True))
+        self.up()
 
-    def answers(self):
-        with socket.socket(socket.AF_UNIX) as s:
-            try:
-                s.connect(self.socket)
-                return True
-            except OSError:
-                return False
+    def up(self, **more):
+        self.process = start(
+            ["mariadbd", "--no-defaults", "--user=root", "--datadir=" + self.data,
+             "--socket=" + self.socket, "--pid-file=" + self.data + "/pid"] + self.OPTIONS,
+            self.log, **more)
+        if not wait(self.pings, 60):
+            raise SystemExit("mariadbd does not start, see " + self.log)
+
+    def pings(self):
+        try:
+            return self.sql("SELECT 1", "mysql") == b"1\n"
+        except RuntimeError:
+            return False
 
     def client(self, database, text):
         r = subprocess.run(
@@ -336,6 +385,30 @@ class Database:
 
     def sql(self, text, database=None):
         return self.client(database or self.name, text.encode())
+
+    def hold(self, text, user="root", until=True):
+        """Statements in a session of their own, which goes on; until: they have been answered."""
+        p = subprocess.Popen(
+            ["mariadb", "--no-defaults", "--user=" + user, "--socket=" + self.socket, "--force",
+             "--unbuffered", "--batch"] + ([self.name] if user == "root" else []),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        started.append(p)
+        with contextlib.suppress(BrokenPipeError):      # where there are too many already
+            p.stdin.write(text.encode() + b"\nSELECT 'held';\n")
+            p.stdin.flush()
+        while until and p.stdout.readline() not in (b"held\n", b""):
+            pass
+        return p
+
+    @staticmethod
+    def release(p, text=""):
+        """Such a session ends, with these statements last."""
+        with contextlib.suppress(BrokenPipeError):
+            p.stdin.write(text.encode())
+            p.stdin.close()
+        wait(lambda: p.poll() is not None)
+        stop(p)
+        p.stdout.close()
 
     COLUMNS = ("from", "to", "recipient", "subject", "body", "charset", "content_type",
                "hash", "mail")
@@ -352,6 +425,9 @@ class Database:
             found.append(row)
         return found
 
+    def count(self, where="1"):
+        return int(self.sql("SELECT COUNT(*) FROM new_mail WHERE " + where))
+
     def empty(self):
         self.sql("TRUNCATE new_mail")
 
@@ -366,6 +442,8 @@ def split_trace(mail):
 
 class Server:
     """smtpd, by default taking mail for test.example on a port of its own."""
+
+    host = "127.0.0.1"
 
     def __init__(self, db, binary=BINARY, listen=("127.0.0.1",), **config):
         self.port = port()
@@ -389,9 +467,9 @@ class Server:
         self.write()
         self.launch()
         if not wait(lambda: listening(self.port) or self.process.poll() is not None):
-            raise SystemExit("smtpd does not listen: " + self.log())
+            raise RuntimeError("smtpd does not listen: " + self.log())
         if self.process.poll() is not None:
-            raise SystemExit("smtpd ended: " + self.log())
+            raise RuntimeError("smtpd ended: " + self.log())
 
     def launch(self):
         self.process = start([self.binary, "-c", self.file, "-l", self.log_file],
@@ -514,13 +592,17 @@ queue_run_delay = 5s
             shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def octets(text):
+    return text.encode() if isinstance(text, str) else text
+
+
 class Client:
     """SMTP by hand. Replies are (code, text of all lines)."""
 
-    def __init__(self, port, source=None, timeout=60, sock=None, greet=True):
+    def __init__(self, port, source=None, timeout=60, sock=None, greet=True, host="127.0.0.1"):
         self.timeout = timeout          # for what must come; a busy machine may need it
         self.sock = sock or socket.create_connection(
-            ("127.0.0.1", port), timeout, (source, 0) if source else None)
+            (host, port), timeout, (source, 0) if source else None)
         self.sock.settimeout(timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
@@ -530,13 +612,13 @@ class Client:
         self.sock.sendall(octets)
 
     def line(self):
-        while b"\n" not in self.buffer:
+        while b"\r\n" not in self.buffer:
             got = self.sock.recv(65536)
             if not got:
                 raise EOFError(self.buffer)
             self.buffer += got
-        line, self.buffer = self.buffer.split(b"\n", 1)
-        return line.rstrip(b"\r")
+        line, self.buffer = self.buffer.split(b"\r\n", 1)
+        return line
 
     def reply(self):
         """(0, why) where the connection ends instead."""
@@ -551,7 +633,7 @@ class Client:
             return 0, repr(e)
 
     def command(self, text):
-        self.send((text.encode() if isinstance(text, str) else text) + b"\r\n")
+        self.send(octets(text) + b"\r\n")
         return self.reply()
 
     def codes(self, *commands):
@@ -610,10 +692,80 @@ def session(port, *commands, hello="EHLO client.example", **more):
     return c
 
 
-def run(argv, stdin=b"", seconds=30):
+def deliver(c, mail=b"Subject: x\r\n\r\nx\r\n", to=("b@test.example",), sender="a@b.example",
+            hello=None, at_once=False):
+    """One transaction in a session, its envelope at_once where that is to be; the last reply, or
+    the first that is none of success."""
+    lines = [octets(hello)] if hello else []
+    lines += [b"MAIL FROM:<%s>" % octets(sender)] + [b"RCPT TO:<%s>" % octets(t) for t in to]
+    lines.append(b"DATA")
+    if at_once:
+        c.send(b"\r\n".join(lines) + b"\r\n")
+    for line in lines:
+        code, text = c.reply() if at_once else c.command(line)
+        if code != (354 if line == b"DATA" else 250):
+            return code, text
+    c.send(b"\r\n".join(b"." + l if l[:1] == b"." else l for l in mail.split(b"\r\n")) + b".\r\n")
+    return c.reply()
+
+
+def deliver_once(server, **more):
+    """In a session of its own: the code, or why there is none."""
+    try:
+        with session(server.port, host=server.host) as c:
+            return deliver(c, **more)[0]
+    except (RuntimeError, OSError) as e:
+        return repr(e)
+
+
+def run(argv, stdin=b"", seconds=30, **more):
+    """A program to its end: its status and all that it printed."""
     r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       timeout=10 * seconds)
-    return r.returncode, r.stdout.decode("latin-1")
+                       timeout=10 * seconds * SLOW, **more)
+    return r.returncode, r.stdout.decode("utf-8", "replace")
+
+
+def checked(argv, stdin=b"", seconds=30, **more):
+    """What it printed; RuntimeError where it fails."""
+    code, text = run(argv, stdin, seconds, **more)
+    if code:
+        raise RuntimeError("%s: %d %s" % (" ".join(argv)[:200], code, text[-1500:]))
+    return text
+
+
+def debootstrap(into):
+    """A minimal system, of the release that this machine has."""
+    targets = checked(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)",
+                       "Created-By: Packages", "Component: main"]).split("\n")
+    mirror, codename = next(t.split() for t in targets if t and "security" not in t)
+    checked(["debootstrap", "--variant=minbase", codename, into, mirror], seconds=90)
+
+
+def environment(env=()):
+    """Ours without any setting of smtpd, but with those of env."""
+    bare = {k: v for k, v in os.environ.items() if not re.match("G?SMTP_|GM_|MYSQL_|MAX_SMTP", k)}
+    return dict(bare, **dict(env))
+
+
+def smtpd(db, *argv, binary=BINARY, under=(), env=(), seconds=60, **config):
+    """Run to its end with a file of settings (None: not in it): its status, None where it does not
+    end, and what it printed."""
+    where = port()
+    values = {"GM_ALLOWED_HOSTS": "test.example", "GSMTP_LISTEN": "127.0.0.1:%d" % where,
+              "MYSQL_HOST": db.socket, "MYSQL_USER": "root", "MYSQL_DB": db.name}
+    values.update(config)
+    name = os.path.join(DIR, "check-%d.conf" % where)
+    with open(name, "w") as f:
+        f.writelines("%s=%s\n" % item for item in values.items() if item[1] is not None)
+    p = subprocess.Popen(list(under) + [os.path.join(ROOT, binary), "-c", name] + list(argv),
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, env=environment(env), cwd=DIR)
+    try:
+        text, status = p.communicate(timeout=seconds * SLOW)[0], p.returncode
+    except subprocess.TimeoutExpired:
+        p.terminate()
+        text, status = p.communicate()[0], None
+    return status, text.decode("utf-8", "replace")
 
 
 def build(target, into, flags=os.environ.get("CFLAGS")):
@@ -647,3 +799,14 @@ def context(version=None):
     if version:
         c.minimum_version = c.maximum_version = version
     return c
+
+
+def secure(c, version=None, **more):
+    """The client goes on in TLS; its 220 has been read."""
+    c.sock = context(version).wrap_socket(c.sock, **more)
+    return c
+
+
+def starttls(where, version=None, **more):
+    """A client that is past STARTTLS."""
+    return secure(session(where, "STARTTLS"), version, **more)

@@ -10,8 +10,8 @@ import re
 import sys
 
 sys.dont_write_bytecode = True
-from live import BINARY, ROOT, TEST, Database, Server, done, ok, same, session
-from e2e import MAIL, deliver
+from live import BINARY, ROOT, TEST, Database, Server, deliver, done, ok, same, session
+from e2e import MAIL
 
 
 def mails():

@@ -13,12 +13,13 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from live import (DIR, KEPT, Client, Database, Server, Stopwatch, done, listening, ok, port, same,
-                  start, stop, wait)
+from live import (DIR, KEPT, Client, Database, Server, Stopwatch, deliver, done, listening, ok, port,
+                  run, same, start, stop, wait)
 
 PROXY = "127.0.0.2"		# the network that is believed; 127.0.0.1 is anybody
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-MAIL = b"Subject: proxied\r\n\r\nbody\r\n.\r\n"
+MAIL = b"Subject: proxied\r\n\r\nbody\r\n"
+HELLO = "EHLO client.example"
 
 
 def v1(client):
@@ -46,13 +47,6 @@ def through(header, where=None):
     c.send(header)
     c.banner = c.reply()
     return c
-
-
-def deliver(c, who="b@test.example"):
-    codes = c.codes("EHLO client.example", "MAIL FROM:<a@client.example>", "RCPT TO:<%s>" % who,
-                    "DATA")
-    c.send(MAIL)
-    return codes + [c.reply()[0]]
 
 
 def received(trace):
@@ -87,7 +81,7 @@ good = [
 for what, header, client in good:
     c = through(header)
     same(what + ": banner", c.banner[0], 220)
-    same(what + ": a mail", deliver(c), [250, 250, 250, 354, 250])
+    same(what + ": a mail", deliver(c, MAIL, hello=HELLO)[0], 250)
     rows = db.mails()
     same(what + ": Received", received(rows[0]["trace"]) if rows else None, client)
     ok(what + ": logged", server.logged("client=" + client))
@@ -96,7 +90,7 @@ for what, header, client in good:
 
 # An address of IPv4 is one, whatever it is wrapped in.
 c = through(v2("::ffff:198.51.100.12"))
-same("v2 mapped IPv4: a mail", deliver(c), [250, 250, 250, 354, 250])
+same("v2 mapped IPv4: a mail", deliver(c, MAIL, hello=HELLO)[0], 250)
 same("v2 mapped IPv4: Received", received(db.mails()[0]["trace"]), "198.51.100.12")
 db.empty()
 c.close()
@@ -129,7 +123,7 @@ for what, header in (("v1", v1("203.0.113.66")), ("v2", v2("203.0.113.66"))):
     same("a second header, %s, is a bad command" % what, c.reply()[0], 500)
     while not c.silent():
         c.reply()
-    same("a second header, %s: a mail" % what, deliver(c)[-1], 250)
+    same("a second header, %s: a mail" % what, deliver(c, MAIL, hello=HELLO)[0], 250)
     same("a second header, %s: is not believed" % what,
          received(db.mails()[-1]["trace"]), "198.51.100.20")
     c.close()
@@ -142,7 +136,7 @@ c = Client(server.port)
 same("a client that is no proxy is greeted at once", c.banner[0], 220)
 code = c.command(v1("203.0.113.67")[:-2])[0]
 same("its header is a bad command", code, 500)
-same("and its mail", deliver(c), [250, 250, 250, 354, 250])
+same("and its mail", deliver(c, MAIL, hello=HELLO)[0], 250)
 same("is its own", received(db.mails()[-1]["trace"]), "127.0.0.1")
 c.close()
 c = Client(server.port)
@@ -259,8 +253,7 @@ def program(name):
     root = os.path.join(KEPT, name)
     os.makedirs(root, exist_ok=True)
     want = [name] + (["libnginx-mod-stream", "libnginx-mod-mail"] if name == "nginx" else [])
-    plan = subprocess.run(["apt-get", "-s", "--no-install-recommends", "install"] + want,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    plan = run(["apt-get", "-s", "--no-install-recommends", "install"] + want)[1]
     needed = re.findall(r"^Inst (\S+)", plan, re.M)
     if not os.path.exists(root + "/usr/sbin/" + name):
         subprocess.run(["apt-get", "-qq", "download"] + needed, cwd=root, check=True,
@@ -301,8 +294,8 @@ def in_front(what, argv, config, env=None, proxy=PROXY):
         for n in range(5):
             source = "127.0.1.%d" % (n + 1)
             c = Client(front, source=source)
-            same("%s: mail %d" % (what, n), deliver(c, "%s@test.example" % source),
-                 [250, 250, 250, 354, 250])
+            same("%s: mail %d" % (what, n), deliver(
+                c, MAIL, ["%s@test.example" % source], hello=HELLO)[0], 250)
             same("%s: QUIT %d" % (what, n), c.command("QUIT")[0], 221)
             ok("%s: closed %d" % (what, n), c.ended())
             c.close()

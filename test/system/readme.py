@@ -8,13 +8,12 @@ ELSEWHERE names is a failure, and so is one here that the README does not have.
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from live import (DIR, KEPT, ROOT, Database, certificate, children, done, listening, ok, port, run,
-                  same, session, start, started, stop, wait)
+from live import (DIR, KEPT, ROOT, Database, alive, children, deliver, done, gone, listening, ok, port,
+                  run, same, session, start, started, stop, wait)
 
 with open(os.path.join(ROOT, "README"), encoding="utf-8") as f:
     README = f.read()
@@ -53,9 +52,7 @@ def moved(text):
 
 def shell(text, **env):
     """A command of the README, typed."""
-    r = subprocess.run(["sh", "-c", moved(readme(text))], cwd=ROOT, env=dict(env0, **env),
-                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return r.returncode, r.stdout.decode("utf-8", "replace")
+    return run(["sh", "-c", moved(readme(text))], cwd=ROOT, env=dict(env0, **env))
 
 
 def works(text, **env):
@@ -100,9 +97,9 @@ works('mysql -e "GRANT INSERT, SELECT ON mail.new_mail TO smtpd@localhost"')
 # /etc/smtpd.conf is what smtpd reads without -c: where that is another here, -c stands for it.
 readme("smtpd -t")
 conf = ["-c", etc + "/smtpd.conf"]
-r = subprocess.run(["smtpd", "-t"] + conf, env=env0, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-ok("smtpd -t: ok is its last word", r.returncode == 0 and r.stdout.endswith(b"# ok\n"), r.stdout)
-ok("smtpd -t: no warning", b"warning" not in r.stdout, r.stdout)
+code, said = run(["smtpd", "-t"] + conf, env=env0)
+ok("smtpd -t: ok is its last word", code == 0 and said.endswith("# ok\n"), said)
+ok("smtpd -t: no warning", "warning" not in said, said)
 works("mysql mail < /usr/local/share/smtpd/purge.sql")
 works("cp /usr/local/share/smtpd/smtpd.service /etc/systemd/system/")
 works("systemctl enable --now smtpd")
@@ -125,10 +122,6 @@ def up(text=nohup):
         pid = int(f.read())
 
 
-def alive():
-    return os.path.exists("/proc/%d" % pid)
-
-
 class Detached:
     """What live.py ends at the latest."""
 
@@ -136,13 +129,13 @@ class Detached:
         self.pid = pid
 
     def poll(self):
-        return None if alive() else 0
+        return None if alive(pid) else 0
 
     def send_signal(self, sig):
         os.kill(pid, sig)
 
     def wait(self, seconds=None):
-        if not wait(lambda: not alive(), seconds or 30):
+        if not gone([pid], seconds or 30):
             raise subprocess.TimeoutExpired("smtpd", seconds)
         return 0
 
@@ -204,9 +197,7 @@ for name, first in EXAMPLES.items():
     with open(file, "w") as f:
         f.write(code)
     runner = {"php": ["php"], "node": ["node"], "python": ["/usr/bin/python3"]}[name]
-    r = subprocess.run(runner + [file, "You@Example.ORG"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       env=dict(env0, NODE_PATH=KEPT + "/mysql2/node_modules"))
-    said = r.returncode, r.stdout.decode("utf-8", "replace")
+    said = run(runner + [file, "You@Example.ORG"], env=dict(env0, NODE_PATH=KEPT + "/mysql2/node_modules"))
     ok(name + ": finds the mail", said[0] == 0 and len(said[1].splitlines()) == 1, said)
     subject = db.sql("SELECT subject FROM new_mail", "mail").decode().strip()
     ok(name + ": its subject, in UTF-8", subject in said[1], (said, subject))
@@ -232,23 +223,18 @@ for n in range(3):
     db.sql("INSERT INTO new_mail SELECT NULL, UTC_TIMESTAMP(), '', '', 'new %d', 'text', '', 'x', 0, '',"
            " 'text/plain', 'r'" % n, "mail")
     ok("test/show -f: what comes", wait(lambda: says("Subject: new %d" % n) == 1, 15))
-late = subprocess.Popen(["mariadb", "--no-defaults", "--user=root", "--socket=" + db.socket, "--unbuffered",
-                         "mail"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-late.stdin.write(b"BEGIN; INSERT INTO new_mail SELECT NULL, UTC_TIMESTAMP(), '', '', 'late', 'text', '',"
-                 b" 'x', 0, '', 'text/plain', 'r'; SELECT 'in';\n")
-late.stdin.flush()
-late.stdout.readline()
+late = db.hold("USE mail; BEGIN; INSERT INTO new_mail SELECT NULL, UTC_TIMESTAMP(), '', '', 'late', 'text',"
+               " '', 'x', 0, '', 'text/plain', 'r';")
 db.sql("INSERT INTO new_mail SELECT NULL, UTC_TIMESTAMP(), '', '', 'next', 'text', '', 'x', 0, '',"
        " 'text/plain', 'r'", "mail")
 ok("test/show -f: what comes beside a transaction", wait(lambda: says("Subject: next") == 1, 15))
-late.communicate(b"COMMIT;\n")
+db.release(late, "COMMIT;")
 ok("test/show -f: what was committed later", wait(lambda: says("Subject: late") == 1, 15))
 same("test/show -f: each once", says("Subject:"), 6)
 pids = children(p.pid)
 os.killpg(p.pid, 2)     # as Ctrl-C does
 same("test/show -f: ends with Ctrl-C", wait(lambda: p.poll() is not None, 5), True)
-for child in pids:
-    ok("test/show -f: nothing goes on", wait(lambda: not os.path.exists("/proc/%d" % child), 5))
+ok("test/show -f: nothing goes on", pids and gone(pids), pids)
 
 # -- a table that is there already, changed over while mail comes
 
@@ -258,9 +244,7 @@ codes = []
 
 
 def mail():
-    codes.extend(c.codes("MAIL FROM:<a@b.example>", "RCPT TO:<b@example.org>", "DATA"))
-    c.send(b"Subject: over\r\n\r\nx\r\n.\r\n")
-    codes.append(c.reply()[0])
+    codes.append(deliver(c, b"Subject: over\r\n\r\nx\r\n", ["b@example.org"])[0])
 
 
 db.sql("ALTER TABLE new_mail MODIFY subject text NOT NULL", "mail")
@@ -270,7 +254,7 @@ for command in ("sed s/new_mail/next_mail/g /usr/local/share/smtpd/schema.sql | 
     mail()
     works(command)
     mail()
-same("changing tables over: every mail is taken at once", codes, [250, 250, 354, 250] * 6)
+same("changing tables over: every mail is taken at once", codes, [250] * 6)
 same("changing tables over: every row is in one of them", db.sql(
     "SELECT SUM(subject='over') FROM (SELECT subject FROM new_mail UNION ALL SELECT subject FROM old_mail) x",
     "mail"), b"6\n")
@@ -326,9 +310,8 @@ subprocess.run(["mariadb", "--no-defaults", "--user=root", "--socket=" + place],
 def tls(options):
     with open(os.path.join(DIR, ".my.cnf"), "w") as f:
         f.write(options)
-    r = subprocess.run(["smtpd", "-t"] + conf, env=dict(env0, MYSQL_HOST="127.0.0.1:%d" % number),
-                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return r.returncode, r.stdout.decode().splitlines()[-1:]
+    code, said = run(["smtpd", "-t"] + conf, env=dict(env0, MYSQL_HOST="127.0.0.1:%d" % number))
+    return code, said.splitlines()[-1:]
 
 
 same("TLS to the database, by the option file", tls(option.replace("/etc/ssl/certs/database.pem", secret + "/cert")),

@@ -26,25 +26,18 @@ import time
 import tty
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Client, Database, Server, Stopwatch, build, certificate,
-                  context, done, listening, ok, port, run, same, session, start, stop, wait)
-from e2e import SLOW, deliver, deliver_once, gone, numbers, workers
+from live import (DIR, ROOT, SLOW, Client, Database, Server, Stopwatch, build, certificate, children,
+                  chosen, cpu, deliver, deliver_once, done, gone, listening, memory, ok, port, run,
+                  run_test, same, secure, session, smtpd, start, started, starttls, stop, test, tests,
+                  wait)
 
 MB = 1000000
 PROGRAM = 10 * MB       # what a worker takes without a mail: text, libraries, its buffers
-TABLES = threading.Lock()
-tests = []
-
-
-def test(f):
-    f.alone = False
-    tests.append(f)
-    return f
 
 
 def alone(f):
-    test(f).alone = True
-    return f
+    f.alone = True
+    return test(f)
 
 
 class Table(Database):
@@ -62,19 +55,11 @@ class Table(Database):
     @contextlib.contextmanager
     def hung(self, end=""):
         """No INSERT is answered meanwhile; end: a statement after which none succeeds."""
-        p = subprocess.Popen(["mariadb", "--no-defaults", "--user=root", "--socket=" + self.socket,
-                              "--batch", "--skip-column-names", "--unbuffered", self.name],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        p = self.hold("LOCK TABLES new_mail WRITE;")
         try:
-            p.stdin.write(b"LOCK TABLES new_mail WRITE; SELECT 1;\n")
-            p.stdin.flush()
-            p.stdout.readline()
             yield
         finally:
-            p.stdin.write(end.encode())
-            p.stdin.close()
-            p.wait()
-            p.stdout.close()
+            self.release(p, end)
 
 
 class Odd(Server):
@@ -95,52 +80,15 @@ class Odd(Server):
         self.process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=start_log if self.out is None else self.out,
             stderr=start_log if self.err is None else self.err, cwd=DIR)
-        from live import started
         started.append(self.process)
         start_log.close()
-
-
-def check(db, *argv, under=(), env=None, seconds=30, **config):
-    """smtpd run to its end: status and what it printed; None where it does not end."""
-    where = port()
-    values = {"GM_ALLOWED_HOSTS": "test.example", "GSMTP_LISTEN": "127.0.0.1:%d" % where,
-              "MYSQL_HOST": db.socket, "MYSQL_USER": "root", "MYSQL_DB": db.name}
-    values.update(config)
-    name = os.path.join(DIR, "check-%d.conf" % where)
-    with open(name, "w") as f:
-        f.writelines("%s=%s\n" % item for item in values.items() if item[1] is not None)
-    environment = {k: v for k, v in os.environ.items() if not re.match("G?SMTP_|GM_|MYSQL_", k)}
-    environment.update(env or {})
-    p = subprocess.Popen(list(under) + [os.path.join(ROOT, BINARY), "-c", name] + list(argv),
-                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, env=environment, cwd=DIR)
-    try:
-        text = p.communicate(timeout=seconds * SLOW)[0]
-    except subprocess.TimeoutExpired:
-        p.terminate()
-        text = p.communicate()[0]
-        return None, text.decode("latin-1")
-    return p.returncode, text.decode("latin-1")
 
 
 def settled(server):
     """The workers, once all have started and the child that checks what they need has ended."""
     count = int(server.config["GSMTP_WORKERS"])
-    wait(lambda: server.log().count(" worker-start ") >= count and len(workers(server)) == count)
-    return workers(server)
-
-
-def memory(pid, what="VmRSS"):
-    """Resident memory of a process, octets; VmHWM: the most it ever was."""
-    with open("/proc/%d/status" % pid) as f:
-        return next(int(l.split()[1]) for l in f if l.startswith(what + ":")) * 1024
-
-
-def cpu(pid):
-    """Seconds of processor time."""
-    with open("/proc/%d/stat" % pid) as f:
-        words = f.read().rsplit(")", 1)[1].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    wait(lambda: server.log().count(" worker-start ") >= count and len(server.workers()) == count)
+    return server.workers()
 
 
 def pump(clients, octets, seconds=20, until=None):
@@ -194,20 +142,6 @@ def close(clients):
 
 def with_tls(db, **config):
     return Server(db, binary=tls_binary, GSMTP_TLS_CERT=CERT, GSMTP_TLS_KEY=KEY, **config)
-
-
-def secure(c, **more):
-    """The client goes on in TLS; its 220 has been read."""
-    c.sock = context().wrap_socket(c.sock, **more)
-    return c
-
-
-def starttls(where, **more):
-    c = session(where)
-    code, text = c.command("STARTTLS")
-    if code != 220:
-        raise RuntimeError("STARTTLS: %d %s" % (code, text))
-    return secure(c, **more)
 
 
 # -- 1: what is read in the clear behind STARTTLS
@@ -285,7 +219,7 @@ def t01_starttls_behind_unread_replies(db):
         injected("%d HELP unread" % n, c, b"", may_fail=True)
         c.close()
         sender.join()
-    same("nothing stored", numbers(db), 0)
+    same("nothing stored", db.count(), 0)
     server.stop()
 
 
@@ -310,7 +244,7 @@ def t01_starttls_behind_a_mail(db):
             else:
                 injected(what, c, before + b"STARTTLS\r\n" + INJECTED)
             c.close()
-            same(what + ": what came before is stored", numbers(db), 2 if "two" in what else 1)
+            same(what + ": what came before is stored", db.count(), 2 if "two" in what else 1)
             same(what + ": and it alone", {r["from"] for r in db.mails()}, {b"a@b.example"})
     server.stop()
 
@@ -400,7 +334,7 @@ def t03_input_kept_for_later(db):
     same("all that is behind is run", {v.count(b"\n") for v in rest.values()}, {12501})
     first = [int(v[:3]) for v in rest.values()]
     ok("the mails: 250 or 452", set(first) <= {250, 452} and 250 in first, set(first))
-    same("a row for each 250", numbers(db), first.count(250))
+    same("a row for each 250", db.count(), first.count(250))
     close(clients)
     server.stop()
 
@@ -444,7 +378,7 @@ def hold(db, what, server, mails, limit, end="", code=250):
        most < 1.1 * limit + len(pids) * PROGRAM, (most, held))
     ok(what + ": %d or 452" % code, set(codes) <= {code, 452} and code in codes, codes)
     if code == 250:
-        same(what + ": a row for each 250", numbers(db), codes.count(250))
+        same(what + ": a row for each 250", db.count(), codes.count(250))
     ok(what + ": given back", wait(lambda: all(memory(p) < 10 * MB for p in pids), 2 * SLOW),
        [memory(p) for p in pids])
     ok(what + ": held=0", wait(lambda: held_now(server) == 0, 3), held_now(server))
@@ -492,7 +426,7 @@ def t04_large_mails_that_are_stored_at_once(db):
     most = memory(pid, "VmHWM")
     ok("held within the limit, 10 %% and %d MB" % (PROGRAM / MB), most < 1.1 * 64 * MB + PROGRAM, most)
     ok("given back", wait(lambda: memory(pid) < 10 * MB, 2 * SLOW), memory(pid))
-    same("a row for each 250", numbers(db), codes.count(250))
+    same("a row for each 250", db.count(), codes.count(250))
     close(clients)
     server.stop()
 
@@ -539,7 +473,7 @@ def t05_bodies_that_grow_most(db):
             if code == 0:
                 mail = (b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=%s\r\n\r\n"
                         % charset.encode())
-                wanted.append((charset, octets, n, text.encode("latin-1") + b"\r\n"))
+                wanted.append((charset, octets, n, text.encode() + b"\r\n"))
                 same("taken", deliver(c, mail + body + b"\r\n")[0], 250)
     rows = db.mails()
     ok("iconv knows TSCII", len(wanted) > 300, len(wanted))
@@ -603,7 +537,7 @@ def t06_the_announced_size(db):
                 same("%s: BDAT and %d" % (what, extra), code, want)
                 if want == 552:
                     ok(what + ": BDAT: that number", re.search(r"\b%d\b" % most, text), text)
-            same(what + ": nothing but the BDAT", numbers(db), 1)
+            same(what + ": nothing but the BDAT", db.count(), 1)
             c.close()
             server.stop()
             db.empty()
@@ -626,7 +560,7 @@ def t07_close_notify(db):
         for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
             c = session(server.port)
             c.command("STARTTLS")
-            c.sock = context(version).wrap_socket(c.sock, suppress_ragged_eofs=False)
+            secure(c, version, suppress_ragged_eofs=False)
             for line in lines:
                 c.send(line)
             waiting.append((what + " " + version.name, c, want))
@@ -735,8 +669,8 @@ def t10_restart_and_hup(db):
     for deaths in 1, 2:
         server = Server(db, GSMTP_WORKERS="2", GSMTP_MAX_RCPT="1")
         for _ in range(deaths):         # each is longer than the one before
-            wait(lambda: len(workers(server)) == 2)
-            os.kill(workers(server)[0], signal.SIGKILL)
+            wait(lambda: len(server.workers()) == 2)
+            os.kill(server.workers()[0], signal.SIGKILL)
         died = server.log().count("worker-died")
         ok("it waits", wait(lambda: server.log().count("worker-died") >= deaths), died)
         server.config["GSMTP_MAX_RCPT"] = "2"
@@ -744,7 +678,7 @@ def t10_restart_and_hup(db):
         server.hup()
         server.logged("reload")
         wait(lambda: False, 2.5 * deaths)
-        same("after %d deaths and HUP: two workers" % deaths, len(workers(server)), 2)
+        same("after %d deaths and HUP: two workers" % deaths, len(server.workers()), 2)
         two = ("b@test.example", "c@test.example")
         same("all know the new limit", {deliver_once(server, to=two) for _ in range(10)}, {250})
         server.stop()
@@ -754,9 +688,9 @@ def t10_restart_and_hup(db):
 def t10_limits_over_generations(db):
     server = Server(db, MAX_SMTP_CLIENTS="8", GSMTP_MAX_CLIENTS_PER_IP="8")
     held = [session(server.port, source="127.0.0.%d" % (2 + i)) for i in range(8)]
-    before = workers(server)
+    before = server.workers()
     server.hup()
-    wait(lambda: set(workers(server)) - set(before))
+    wait(lambda: set(server.workers()) - set(before))
     time.sleep(0.5 * SLOW)
     c = Client(server.port, timeout=1)
     ok("MAX_SMTP_CLIENTS: a ninth gets 421, or waits", c.banner[0] in (0, 421), c.banner)
@@ -771,9 +705,9 @@ def t10_limits_over_generations(db):
     for hups in range(3):
         held = [session(server.port, source="127.0.0.2") for i in range(4)]
         for _ in range(hups):
-            before = workers(server)
+            before = server.workers()
             server.hup()
-            ok("other workers", wait(lambda: len(set(workers(server)) - set(before)) == 2))
+            ok("other workers", wait(lambda: len(set(server.workers()) - set(before)) == 2))
         time.sleep(0.3 * SLOW)
         c = Client(server.port, source="127.0.0.2")
         ok("GSMTP_MAX_CLIENTS_PER_IP after %d HUPs" % hups, c.banner[0] == 421, c.banner)
@@ -789,9 +723,9 @@ def t10_limits_over_generations(db):
     for c in old:
         c.send(large)
     wait(lambda: (held_now(server) or 0) > 3 * MB)
-    before = workers(server)
+    before = server.workers()
     server.hup()
-    wait(lambda: set(workers(server)) - set(before))
+    wait(lambda: set(server.workers()) - set(before))
     time.sleep(0.3 * SLOW)
     c = session(server.port)
     same("GSMTP_MAX_MEMORY: what the old generation holds counts",
@@ -814,7 +748,7 @@ def t10_draining_ends(db):
     server = Server(db, GSMTP_TIMEOUT="3")
     talks, mute = session(server.port), session(server.port)
     trickles, = in_data(server, 1)
-    before = workers(server)
+    before = server.workers()
     server.hup()
     began = time.monotonic()
     last = None
@@ -829,10 +763,10 @@ def t10_draining_ends(db):
     ok("and closed", talks.ended())
     same("a mute one: 421", mute.reply()[0], 421)
     same("one in DATA: 421", trickles.reply()[0], 421)
-    ok("the old workers are gone", gone(before, 3), workers(server))
+    ok("the old workers are gone", gone(before, 3), server.workers())
     same("the new ones serve", deliver_once(server), 250)
-    same("two of them", len(workers(server)), 2)
-    same("half a mail is none", numbers(db), 1)
+    same("two of them", len(server.workers()), 2)
+    same("half a mail is none", db.count(), 1)
     server.stop()
 
 
@@ -864,17 +798,17 @@ def t10_dropped_addresses_close_at_once(db):
 def t10_crash_of_a_draining_worker(db):
     server = Server(db)
     held = [session(server.port) for _ in range(6)]
-    before = workers(server)
+    before = server.workers()
     server.hup()
-    wait(lambda: len(set(workers(server)) - set(before)) == 2)
-    old = [p for p in before if p in workers(server)]
+    wait(lambda: len(set(server.workers()) - set(before)) == 2)
+    old = [p for p in before if p in server.workers()]
     ok("old workers drain", old, before)
     for pid, sig in zip(old, (signal.SIGSEGV, signal.SIGKILL)):
         os.kill(pid, sig)
         line = server.logged("pid=%d" % pid)
         ok("its crash is logged", line and "signal=%d" % sig in line and "worker-died" in line, line)
     wait(lambda: False, 1.5)
-    same("and it is not replaced", len(workers(server)), 2)
+    same("and it is not replaced", len(server.workers()), 2)
     same("the others serve", deliver_once(server), 250)
     close(held)
     server.stop()
@@ -884,9 +818,9 @@ def t10_crash_of_a_draining_worker(db):
 def t10_addresses_of_a_dead_worker(db):
     server = Server(db, GSMTP_MAX_CLIENTS_PER_IP="2", MAX_SMTP_CLIENTS="100", GSMTP_VERBOSE="1")
     for when in "once", "twice":
-        wait(lambda: len(workers(server)) == 2)
+        wait(lambda: len(server.workers()) == 2)
         time.sleep(0.2)
-        a, b = workers(server)
+        a, b = server.workers()
         os.kill(b, signal.SIGSTOP)
         victims = [session(server.port, source="127.0.0.2") for _ in range(2)]
         os.kill(b, signal.SIGCONT)
@@ -916,8 +850,8 @@ def t10_the_master_believes_no_worker(db):
     server = Server(db, MAX_SMTP_CLIENTS="50")
     for octet in 0x7f, 0xff, 0x01, 0x80:
         what = "the shared pages full of 0x%02x" % octet
-        ok(what + ": two workers", wait(lambda: len(workers(server)) == 2, 15), workers(server))
-        before = workers(server)
+        ok(what + ": two workers", wait(lambda: len(server.workers()) == 2, 15), server.workers())
+        before = server.workers()
         held = [session(server.port) for _ in range(2)]
         pages = list(shared(before[0]))
         ok(what + ": there are such", pages)
@@ -932,13 +866,13 @@ def t10_the_master_believes_no_worker(db):
         if not ok(what + ": the master lives", server.process.poll() is None, server.log()[-500:]):
             return
         ok(what + ": it replaces the worker", wait(
-            lambda: len(workers(server)) == 2 and before[0] not in workers(server), 40))
+            lambda: len(server.workers()) == 2 and before[0] not in server.workers(), 40))
         ok(what + ": mail is taken", wait(lambda: deliver_once(server) == 250, 5), server.log()[-500:])
         other = before[1]
-        if other in workers(server):
+        if other in server.workers():
             os.kill(other, signal.SIGKILL)
         ok(what + ": and the other", wait(
-            lambda: len(workers(server)) == 2 and other not in workers(server), 40))
+            lambda: len(server.workers()) == 2 and other not in server.workers(), 40))
         ok(what + ": mail is taken by new ones", wait(lambda: deliver_once(server) == 250, 5))
         same(what + ": counters", server.process.send_signal(signal.SIGUSR1), None)
         server.hup()
@@ -967,7 +901,7 @@ def t11_the_same_address_twice(db):
             same("HUP to %s: served" % listen, deliver_once(server), 250)
     same("both listen in the end", [listening(p, "127.0.0." + n) for n in "12"], [True, True])
     server.stop()
-    status, text = check(db, seconds=2, GSMTP_LISTEN="127.0.0.1:%d,127.0.0.1:%d" % (p, p))
+    status, text = smtpd(db, seconds=2, GSMTP_LISTEN="127.0.0.1:%d,127.0.0.1:%d" % (p, p))
     ok("at start: one listener, or 1 and why", status in (None, 0, 1) and (status != 1 or str(p) in text),
        (status, text))
 
@@ -997,9 +931,9 @@ def t11_a_refused_hup_changes_nothing(db):
         server.write()
         server.hup()
         ok(what + ": refused", server.logged("reload-error"), server.log()[-400:])
-        old = workers(server)
+        old = server.workers()
         os.kill(old[0], signal.SIGKILL)         # what starts now knows only what counts
-        ok(what + ": a new worker", wait(lambda: len(workers(server)) == 2, 10), workers(server))
+        ok(what + ": a new worker", wait(lambda: len(server.workers()) == 2, 10), server.workers())
         os.kill(old[1], signal.SIGSTOP)
         same(what + ": TLS as before", safe(lambda: offers(server)), want)
         same(what + ": no other listener", listening(second), False)
@@ -1067,7 +1001,7 @@ def t11_more_addresses_than_descriptors(db):
     ok("it is refused", line and "ulimit -n" in line, server.log()[-300:])
     same("mail as before", deliver_once(server), 250)
     same("the new addresses are closed", listening(server.port, "127.0.0.2"), False)
-    same("-t says it as well", check(db, "-t", under=server.under,
+    same("-t says it as well", smtpd(db, "-t", under=server.under,
                                      GSMTP_LISTEN=server.config["GSMTP_LISTEN"])[0], 1)
     server.stop()
 
@@ -1075,15 +1009,15 @@ def t11_more_addresses_than_descriptors(db):
 @test
 def t12_an_account_of_the_workers(db):
     with account(db, "nobody", "IDENTIFIED VIA unix_socket"):
-        status, text = check(db, "-t", MYSQL_USER="nobody")
+        status, text = smtpd(db, "-t", MYSQL_USER="nobody")
         ok("-t with a unix_socket account of the workers' user", status == 0, (status, text))
-        status, text = check(db, "-t", MYSQL_USER="nobody", GSMTP_USER="daemon")
+        status, text = smtpd(db, "-t", MYSQL_USER="nobody", GSMTP_USER="daemon")
         ok("-t with one of another user", status == 1 and "nobody" in text, (status, text))
-        status, text = check(db, seconds=5, MYSQL_USER="nobody", GSMTP_USER="daemon")
+        status, text = smtpd(db, seconds=5, MYSQL_USER="nobody", GSMTP_USER="daemon")
         ok("a start with one of another user", status == 1 and "nobody" in text, (status, text))
         try:
             server = Server(db, MYSQL_USER="nobody")
-        except SystemExit as e:
+        except RuntimeError as e:
             ok("a start with a unix_socket account", False, e)
         else:
             same("mail is stored", deliver_once(server), 250)
@@ -1110,10 +1044,10 @@ def t12_files_of_the_workers(db):
             f.write("[smtpd]\nuser=t12\npassword=in a file\n")
         for mode, want in ((0o600, 1), (0o644, 0)):
             os.chmod(name, mode)
-            status, text = check(db, "-t", env={"HOME": home}, MYSQL_USER=None)
+            status, text = smtpd(db, "-t", env={"HOME": home}, MYSQL_USER=None)
             same("-t with an option file of mode %o" % mode, status, want)
             if want:
-                status, text = check(db, seconds=5, env={"HOME": home}, MYSQL_USER=None)
+                status, text = smtpd(db, seconds=5, env={"HOME": home}, MYSQL_USER=None)
                 ok("a start with one: 1 and why", status == 1 and text, (status, text))
     closed = os.path.join(DIR, "closed")
     os.makedirs(closed, exist_ok=True)
@@ -1122,10 +1056,10 @@ def t12_files_of_the_workers(db):
     if os.path.lexists(link):
         os.unlink(link)
     os.symlink(db.socket, link)
-    status, text = check(db, "-t", MYSQL_HOST=link)
+    status, text = smtpd(db, "-t", MYSQL_HOST=link)
     ok("-t with a socket that workers cannot walk to: 1 and why", status == 1 and link in text,
        (status, text))
-    status, text = check(db, "-t", MYSQL_HOST=link, GSMTP_USER="root")
+    status, text = smtpd(db, "-t", MYSQL_HOST=link, GSMTP_USER="root")
     same("-t where they are root", status, 0)
 
 
@@ -1150,26 +1084,26 @@ def t12_hup_to_a_table_that_cannot_hold_mail(db):
     with account(db, "t12h", "IDENTIFIED BY 'right'"):
         for what, config in spoiled(db):
             before = dict(server.config)
-            status, text = check(db, "-t", **config)
+            status, text = smtpd(db, "-t", **config)
             same(what + ": -t", status, 1)
-            pids = workers(server)
+            pids = server.workers()
             errors = server.log().count("reload-error")
             server.config.update(config)
             server.write()
             server.hup()
             ok(what + ": HUP is refused", wait(lambda: server.log().count("reload-error") > errors,
                                                5), server.log()[-300:])
-            same(what + ": with the workers there were", workers(server), pids)
+            same(what + ": with the workers there were", server.workers(), pids)
             db.empty()
             same(what + ": mail as before", {deliver_once(server) for _ in range(4)}, {250})
-            same(what + ": where it was", numbers(db), 4)
+            same(what + ": where it was", db.count(), 4)
             server.config = before
         db.empty()
         server.config["GM_MAIL_TABLE"] = "good"
         server.write()
-        pids = workers(server)
+        pids = server.workers()
         server.hup()
-        ok("a good one is taken", wait(lambda: not set(workers(server)) & set(pids), 5))
+        ok("a good one is taken", wait(lambda: not set(server.workers()) & set(pids), 5))
         same("mail is stored", deliver_once(server), 250)
         same("in it", db.sql("SELECT COUNT(*) FROM good").strip(), b"1")
     server.stop()
@@ -1185,11 +1119,6 @@ class Mute:
     def close(self):
         for s in self.sockets:
             s.close()
-
-
-def children(pid):
-    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
-        return [int(p) for p in f.read().split()]
 
 
 @test
@@ -1215,7 +1144,7 @@ def t12_hosts_that_hang(db):
     away = server.logged("database-away", 10 * SLOW) or ""
     ok("a start that goes on without it names it", "MYSQL_HOST=" + mute.hosts in away, away)
     stop(server.process, signal.SIGTERM, 40)
-    status, text = check(db, "-t", seconds=60, MYSQL_HOST=mute.hosts)
+    status, text = smtpd(db, "-t", seconds=60, MYSQL_HOST=mute.hosts)
     ok("-t tells", status == 1 and "127.0.0.1" in text, (status, text))
     server = Server(db)
     usual = noop(server)
@@ -1252,7 +1181,7 @@ def t12_a_check_that_is_killed(db):
         os.kill(pid, signal.SIGKILL)
     line = server.logged("reload-error", 2)
     ok("it is refused, with the signal", line and "signal 9" in line, server.log()[-300:])
-    same("with the workers there were", workers(server), pids)
+    same("with the workers there were", server.workers(), pids)
     same("mail as before", deliver_once(server), 250)
     mute.close()
     server.stop()
@@ -1286,7 +1215,7 @@ def t13_mails_that_have_arrived_at_term(db):
         codes = [c.reply()[0] for c in clients]
         what = "%d sessions, of which %d have sent %d octets" % (count, late, size)
         same(what, {k: codes.count(k) for k in set(codes)}, {250: late})
-        same(what + ": rows", numbers(db), late)
+        same(what + ": rows", db.count(), late)
         same(what + ": the others", {c.reply()[0] for c in idle}, {421} if idle else set())
         close(clients + idle + [busy])
         server.stop()
@@ -1314,7 +1243,7 @@ def t13_the_master_does_not_spin(db):
     ok("and ends", server.process.wait(20) == 0)
     codes = [c.reply()[0] for c in clients]
     ok("whose worker lives, has its answer", 250 in codes and set(codes) <= {250, 0}, codes)
-    same("and its row", numbers(db) >= codes.count(250), True)
+    same("and its row", db.count() >= codes.count(250), True)
     close(clients)
     server.stop()
 
@@ -1370,12 +1299,12 @@ def t13_signals_of_a_supervisor(db):
         same(what + ": mail", deliver_once(server), 250)
         server.process.send_signal(signal.SIGUSR1)
         ok(what + ": USR1", server.logged("counters"))
-        before = workers(server)
+        before = server.workers()
         os.kill(before[0], signal.SIGKILL)
         ok(what + ": a dead worker", server.logged("worker-died"))
-        ok(what + ": is replaced", wait(lambda: len(workers(server)) == 2))
+        ok(what + ": is replaced", wait(lambda: len(server.workers()) == 2))
         server.hup()
-        ok(what + ": HUP", wait(lambda: not set(before) & set(workers(server))), workers(server))
+        ok(what + ": HUP", wait(lambda: not set(before) & set(server.workers())), server.workers())
         same(what + ": mail again", deliver_once(server), 250)
         began = time.monotonic()
         for sig in (signal.SIGTERM,):
@@ -1384,7 +1313,7 @@ def t13_signals_of_a_supervisor(db):
             server.process.wait(5)
         ok(what + ": TERM", server.process.poll() == 0, time.monotonic() - began)
         if server.process.poll() is None:
-            for pid in workers(server):
+            for pid in server.workers():
                 os.kill(pid, signal.SIGKILL)
             stop(server.process, signal.SIGKILL)
         else:
@@ -1399,7 +1328,7 @@ def t13_started_with_closed_descriptors(db):
             what = "without %s, %s" % (closed, options)
             try:
                 server = Odd(db, CLOSED + [closed], options, GSMTP_VERBOSE="1")
-            except SystemExit as e:
+            except RuntimeError as e:
                 ok(what, False, e)
                 continue
             def talk():
@@ -1426,13 +1355,13 @@ def t13_an_empty_number_is_the_default(db):
     def values(text):
         return dict(re.findall(r"^(\w+)=([^\t]*?)\s*(?:#.*)?$", text, re.M))
 
-    usual = values(check(db, "-t")[1])
+    usual = values(smtpd(db, "-t")[1])
     ok("-t prints them", set(NUMBERS) <= set(usual), usual)
     for how in "file", "environment":
         for name in NUMBERS:
-            status, text = check(db, "-t", **({name: ""} if how == "file" else {"env": {name: ""}}))
+            status, text = smtpd(db, "-t", **({name: ""} if how == "file" else {"env": {name: ""}}))
             same("%s= in the %s" % (name, how), (status, values(text).get(name)), (0, usual.get(name)))
-    status, text = check(db, "-t", **{n: "" for n in NUMBERS})
+    status, text = smtpd(db, "-t", **{n: "" for n in NUMBERS})
     same("all of them", {n: values(text).get(n) for n in NUMBERS}, {n: usual.get(n) for n in NUMBERS})
     server = Server(db, **{n: "" for n in NUMBERS if n != "GSMTP_CHECK_HEADER"})
     same("and it serves", deliver_once(server), 250)
@@ -1444,10 +1373,10 @@ def t13_addresses_to_listen_on(db):
     for item in ("[::1]2525", "[::1]x", "[::1]:", "[::1]:x", "[::1]:25x", "[::1", "::1]", "[::1]]:25",
                  "[]:25", "[127.0.0.1]2525", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1x", "127.0.0.1:70000",
                  "[::1]: 25", "localhost", "*:", "*x", "[*]25"):
-        status, text = check(db, "-t", GSMTP_LISTEN=item)
+        status, text = smtpd(db, "-t", GSMTP_LISTEN=item)
         ok("%s: 1 and why" % item, status == 1 and item in text, (status, text))
     for item in "[::1]:2525", "[::1]", "::1", "127.0.0.1", "127.0.0.1:25", "*", "*:25", "[::]:25":
-        status, text = check(db, "-t", GSMTP_LISTEN=item)
+        status, text = smtpd(db, "-t", GSMTP_LISTEN=item)
         same("%s: 0" % item, status, 0)
 
 
@@ -1481,7 +1410,7 @@ def t13_a_machine_without_a_name(db):
         for host in "", None:
             try:
                 server = Odd(db, NAMELESS + [name], GSMTP_HOST_NAME="")
-            except SystemExit as e:
+            except RuntimeError as e:
                 ok("name %r: it says why it does not start" % name, "HOST_NAME" in str(e) and
                    "unshare" not in str(e), e)
                 continue
@@ -1576,7 +1505,7 @@ def t14_more_descriptors_than_select_knows(db):
                      GSMTP_MAX_CLIENTS_PER_IP="1010", MYSQL_TIMEOUT="3",
                      listen=["127.0.0.1"] + ["127.0.1.%d" % i for i in range(1, 40)])
         same(what + ": stored", deliver_once(server), 250)
-        pids = workers(server)
+        pids = server.workers()
         if len(pids) > 1:               # all clients come to one
             os.kill(pids[1], signal.SIGSTOP)
         socks = []
@@ -1672,13 +1601,13 @@ def unread(db, what, open_log):
     for t in threads:
         t.join()
     same(what + ": 500 mails", {k: codes.count(k) for k in set(codes)}, {250: 500})
-    before = workers(server)
+    before = server.workers()
     time.sleep(0.2)                     # lines of the last 10 ms die with their worker
     os.kill(before[0], signal.SIGKILL)
     ok(what + ": a dead worker is replaced", wait(
-        lambda: len(workers(server)) == 2 and before[0] not in workers(server), 5))
+        lambda: len(server.workers()) == 2 and before[0] not in server.workers(), 5))
     server.hup()
-    ok(what + ": HUP is heard", wait(lambda: not set(before) & set(workers(server)), 5))
+    ok(what + ": HUP is heard", wait(lambda: not set(before) & set(server.workers()), 5))
     got = read_all(fd)
     for _ in range(4):
         same(what + ": mail while it is read again", deliver_once(server), 250)
@@ -1796,7 +1725,7 @@ def t15_a_fifo_without_a_reader(db):
         os.unlink(name)
     os.mkfifo(name)
     where = port()
-    status, text = check(db, "-l", name, seconds=3, GSMTP_LISTEN="127.0.0.1:%d" % where)
+    status, text = smtpd(db, "-l", name, seconds=3, GSMTP_LISTEN="127.0.0.1:%d" % where)
     ok("it does not start and says why, or serves and ends at TERM", status in (None, 0, 1) and
        (status != 1 or name in text), (status, text))
     os.unlink(name)
@@ -1926,7 +1855,7 @@ def t16_hup_to_every_process(db):
     server = Server(db, GSMTP_TIMEOUT="20")
     settled(server)
     held = [session(server.port) for _ in range(8)]
-    pids = workers(server)
+    pids = server.workers()
     server.config["GSMTP_LISTEN"] = "nonsense"
     server.write()
     for pid in pids + [server.process.pid]:
@@ -1936,7 +1865,7 @@ def t16_hup_to_every_process(db):
     c = Client(server.port, timeout=3 * SLOW)
     same("a new client is served as before", c.banner[0], 220)
     c.close()
-    same("by the same workers", workers(server), pids)
+    same("by the same workers", server.workers(), pids)
     same("and the old ones", {c.command("NOOP")[0] for c in held}, {250})
     close(held)
     server.stop()
@@ -1969,7 +1898,7 @@ def t16_a_worker_that_writes_without_end(db):
     same("mail is stored", deliver_once(server), 250)
     server.process.send_signal(signal.SIGTERM)
     time.sleep(3 * SLOW)
-    ok("TERM is heard", set(workers(server)) <= {pid}, workers(server))
+    ok("TERM is heard", set(server.workers()) <= {pid}, server.workers())
     writer.kill()
     writer.wait()
     same("and smtpd ends", stop(server.process), 0)
@@ -2003,25 +1932,19 @@ def main():
     os.makedirs(secret, 0o700, exist_ok=True)
     CERT, KEY = certificate(secret, "one", "one.example")
     CERT2, KEY2 = certificate(secret, "two", "two.example")
-    wanted = [a for a in sys.argv[1:] if a[0] != "-"]
-    chosen = [t for t in tests if not wanted or any(w in t.__name__ for w in wanted)]
+    together, apart = [], []
+    for t in tests:
+        if chosen(t.__name__):
+            (apart if hasattr(t, "alone") else together).append(t)
 
     def one(t):
         db = Table(whole, t.__name__)
-        began = time.monotonic()
-        try:
-            t(db)
-        except (Exception, SystemExit) as e:    # a test that breaks off has failed
-            import traceback
-            traceback.print_exc(file=sys.stdout)
-            ok(t.__name__ + " to its end", False, e)
-        print("# %-45s %5.1f s" % (t.__name__, time.monotonic() - began), flush=True)
+        run_test(t, db)
         db.drop()
 
     waiting = queue.SimpleQueue()
-    for t in chosen:
-        if not t.alone:
-            waiting.put(t)
+    for t in together:
+        waiting.put(t)
 
     def some():
         with contextlib.suppress(queue.Empty):
@@ -2033,9 +1956,8 @@ def main():
         t.start()
     for t in threads:
         t.join()
-    for t in chosen:
-        if t.alone:
-            one(t)
+    for t in apart:
+        one(t)
     done()
 
 

@@ -8,30 +8,20 @@ of the host is touched. `senders.py exim curl' runs these alone.
 import os
 import shutil
 import smtplib
-import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from live import DIR, KEPT, Database, Server, done, ok, same, start, stop, wait
+from live import (DIR, KEPT, Database, Server, checked, chosen, debootstrap, done, ok, same, start, stop,
+                  wait)
 
 ROOT = os.path.join(KEPT, "root")
 FROM = "sender@client.example"
 
 
-def run(argv, stdin=b"", seconds=1800, **more):
-    """Octets printed; RuntimeError where it fails."""
-    r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       timeout=seconds, **more)
-    if r.returncode:
-        raise RuntimeError("%s: %d %s" % (" ".join(argv)[:200], r.returncode,
-                                          r.stdout.decode("latin-1")[-1500:]))
-    return r.stdout
-
-
 def inside(*argv, stdin=b"", user=None):
-    return run(["chroot"] + (["--userspec=" + user] if user else []) + [ROOT] + list(argv), stdin,
-               env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive",
-                    "LC_ALL": "C.UTF-8", "HOME": "/root"})
+    return checked(["chroot"] + (["--userspec=" + user] if user else []) + [ROOT] + list(argv), stdin,
+                   seconds=180, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
+                                     "DEBIAN_FRONTEND": "noninteractive", "HOME": "/root"})
 
 
 def install(*packages):
@@ -58,10 +48,7 @@ def chroot():
     if os.path.exists(ROOT + "/ready"):
         return
     shutil.rmtree(ROOT, ignore_errors=True)
-    targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)",
-                   "Created-By: Packages", "Component: main"]).decode().split("\n")
-    mirror, codename = next(t.split() for t in targets if t and "security" not in t)
-    run(["debootstrap", "--variant=minbase", codename, ROOT, mirror], seconds=600)
+    debootstrap(ROOT)
     # No daemon starts because it is installed.
     put("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
     put("/etc/mailname", "client.example\n")
@@ -312,8 +299,8 @@ require('nodemailer').createTransport({ host: '127.0.0.1', port, name: 'client.e
             self.dir = os.path.join(KEPT, "node")
             os.makedirs(self.dir, exist_ok=True)
             if not os.path.exists(self.dir + "/node_modules/nodemailer"):
-                run(["npm", "install", "--no-audit", "--no-fund", "--silent", "nodemailer"],
-                    cwd=self.dir)
+                checked(["npm", "install", "--no-audit", "--no-fund", "--silent", "nodemailer"],
+                        seconds=180, cwd=self.dir)
             with open(self.dir + "/send.js", "w") as f:
                 f.write(self.SCRIPT)
         else:
@@ -323,14 +310,13 @@ require('nodemailer').createTransport({ host: '127.0.0.1', port, name: 'client.e
     def send(self, m):
         argv = ["send.js", str(server.port), m["from"]] + m["to"]
         if self.dir:
-            run(["node"] + argv, m["octets"], cwd=self.dir)
+            checked(["node"] + argv, m["octets"], cwd=self.dir)
         else:
             inside("env", "NODE_PATH=/usr/share/nodejs", "node", "/root/" + argv[0], *argv[1:],
                    stdin=m["octets"])
 
 
 senders = [postfix, exim, opensmtpd, nullmailer, msmtp, swaks, curl, python, nodemailer]
-wanted = [a for a in sys.argv[1:] if not a.startswith("-")]
 if os.getuid() != 0 or not shutil.which("debootstrap", path="/usr/sbin:" + os.environ["PATH"]):
     raise SystemExit("senders.py: needs root and debootstrap (apt-get install debootstrap)")
 db = Database()
@@ -338,7 +324,7 @@ chroot()
 server = Server(db)
 for sender in senders:
     name = sender.__name__
-    if wanted and name not in wanted:
+    if not chosen(name):
         continue
     s = sender()
     try:

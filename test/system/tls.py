@@ -12,36 +12,26 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from live import (DIR, Client, Database, Postfix, Server, Stopwatch, build, certificate, context, done,
-                  ok, port, run, same, session, wait)
+from live import (DIR, Client, Database, Postfix, Server, Stopwatch, build, certificate, context,
+                  deliver, done, ok, run, same, secure, session, smtpd, starttls, wait)
 
 MAIL = b"From: a@client.example\r\nTo: b@test.example\r\nSubject: tls\r\n\r\nbody\r\n"
 
 
-def secure(where, version=None, hello=True, first=b""):
-    """A client that is past STARTTLS; first: what is sent in one write with it."""
-    c = session(where)
-    c.send(b"STARTTLS\r\n" + first)
-    code, text = c.reply()
-    if code != 220:
-        raise RuntimeError("STARTTLS: %d %s" % (code, text))
-    c.sock = context(version).wrap_socket(c.sock)
-    if hello:
-        same("EHLO after STARTTLS", c.command("EHLO client.example")[0], 250)
+def greeted(where, version=None):
+    """A client that is past STARTTLS, and has said EHLO again."""
+    c = starttls(where, version)
+    same("EHLO after STARTTLS", c.command("EHLO client.example")[0], 250)
     return c
 
 
-def deliver(c, mail=MAIL, recipients=(b"b@test.example",)):
-    c.send(b"MAIL FROM:<a@client.example>\r\n"
-           + b"".join(b"RCPT TO:<%s>\r\n" % r for r in recipients) + b"DATA\r\n")
-    for _ in range(2 + len(recipients)):
-        c.reply()
-    c.send(mail + b".\r\n")
-    return c.reply()[0]
+def taken(c, mail=MAIL, to=("b@test.example",)):
+    """Of a mail whose commands come in one write."""
+    return deliver(c, mail, to, "a@client.example", at_once=True)[0]
 
 
 def served_cn(where):
-    c = secure(where, hello=False)
+    c = starttls(where)
     der = c.sock.getpeercert(True)
     c.close()
     return run(["openssl", "x509", "-inform", "DER", "-noout", "-subject"], der)[1].strip()[-20:]
@@ -82,15 +72,6 @@ for name, form in zip(locked, ([], ["-traditional"])):
                                  "-out", name] + form)[0], 0)
 
 
-def check(binary, cert, key):
-    file = os.path.join(DIR, "check.conf")
-    with open(file, "w") as f:
-        f.write("GM_ALLOWED_HOSTS=test.example\nGSMTP_LISTEN=127.0.0.1:%d\nMYSQL_HOST=%s\n"
-                "MYSQL_USER=root\nMYSQL_DB=%s\nGSMTP_TLS_CERT=%s\nGSMTP_TLS_KEY=%s\n"
-                % (port(), db.socket, db.name, cert, key))
-    return run([binary, "-t", "-c", file])
-
-
 for what, binary, a, b, status, words in (
         ("good", tls, cert, key, 0, "valid until"),
         ("plain build", plain, cert, key, 1, "make tls"),
@@ -100,7 +81,7 @@ for what, binary, a, b, status, words in (
         ("key with a passphrase", tls, cert, locked[0], 1, "passphrase"),
         ("key with a passphrase, as of old", tls, cert, locked[1], 1, "passphrase"),
         ("certificate that is none", tls, "/etc/passwd", key, 1, "/etc/passwd")):
-    code, text = check(binary, a, b)
+    code, text = smtpd(db, "-t", binary=binary, GSMTP_TLS_CERT=a, GSMTP_TLS_KEY=b)
     ok("-t, " + what, code == status and words in text, (code, text))
 
 # -- the protocol
@@ -113,14 +94,14 @@ ok("STARTTLS is offered", "STARTTLS" in c.command("EHLO client.example")[1].spli
 same("STARTTLS with an argument", c.command("STARTTLS now")[0], 501)
 c.close()
 for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
-    c = secure(where, version, hello=False)
+    c = starttls(where, version)
     same(name, c.sock.version(), name)
     same(name + ": EHLO is required again", c.command("MAIL FROM:<a@client.example>")[0], 503)
     code, text = c.command("EHLO client.example")
     ok(name + ": STARTTLS is not offered again", code == 250 and "STARTTLS" not in text, text)
     ok(name + ": the rest is", "CHUNKING" in text and "SIZE" in text, text)
     same(name + ": STARTTLS again", c.command("STARTTLS")[0], 503)
-    same(name + ": a mail", deliver(c), 250)
+    same(name + ": a mail", taken(c), 250)
     same(name + ": QUIT", c.command("QUIT")[0], 221)
     ok(name + ": closed", c.ended())
     row = db.mails()[-1]
@@ -131,10 +112,10 @@ for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1
     ok(name + ": logged", server.logged(name))
 db.empty()
 c = session(where)
-same("without TLS: still taken", deliver(c), 250)
+same("without TLS: still taken", taken(c), 250)
 ok("without TLS: with ESMTP", b"with ESMTP " in db.mails()[-1]["trace"], db.mails()[-1]["trace"])
 c.close()
-c = secure(where)
+c = greeted(where)
 c.command("MAIL FROM:<a@client.example> SMTPUTF8")
 c.command("RCPT TO:<b@test.example>")
 c.command("DATA")
@@ -147,19 +128,19 @@ db.empty()
 c = session(where, hello="EHLO before.example")
 c.send(b"STARTTLS\r\nRSET\r\nEHLO injected.example\r\nMAIL FROM:<injected@client.example>\r\n")
 same("injection: STARTTLS", c.reply()[0], 220)
-c.sock = context().wrap_socket(c.sock)
+secure(c)
 ok("injection: no reply to it", c.silent())
 same("injection: nothing of before is left",
      c.codes("RCPT TO:<b@test.example>", "DATA", "EHLO client.example", "RCPT TO:<b@test.example>"),
      [503, 503, 250, 503])
-same("injection: a mail", deliver(c), 250)
+same("injection: a mail", taken(c), 250)
 trace = db.mails()[-1]["trace"]
 ok("injection: not in the mail", b"inject" not in trace and b"before" not in trace, trace)
 c.close()
 
 # Records do not respect commands, nor commands records.
 db.empty()
-c = secure(where)
+c = greeted(where)
 pipelined = b"NOOP\r\n" * 2500		# 15,000 octets, one record
 c.send(pipelined)
 same("a record full of commands", [c.reply()[0] for _ in range(2500)], [250] * 2500)
@@ -167,7 +148,7 @@ for octet in b"NOOP\r\n":
     c.send(bytes([octet]))
 same("a record for each octet", c.reply()[0], 250)
 big = MAIL + b"0123456789 abcdefghijklmnopqrstuvwxyz\r\n" * 130000
-same("5 MB", deliver(c, big, (b"x@test.example", b"y@test.example")), 250)
+same("5 MB", taken(c, big, ("x@test.example", "y@test.example")), 250)
 rows = db.mails()
 same("5 MB: two rows, exact", [r["mail"] == big for r in rows], [True, True])
 c.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@test.example>\r\nBDAT %d LAST\r\n" % len(MAIL)
@@ -178,7 +159,7 @@ db.empty()
 
 # A client that does not read its replies is not read either; nothing of them is lost.
 for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
-    c = secure(where, version)
+    c = greeted(where, version)
     for buffer in socket.SO_RCVBUF, socket.SO_SNDBUF:
         c.sock.setsockopt(socket.SOL_SOCKET, buffer, 65536)
     c.sock.setblocking(False)
@@ -246,7 +227,7 @@ for octets in 0, filled - 24, filled - 1, filled + 100:
     for _ in range(before.count(b"\n")):
         c.reply()
     same("220 behind %d octets of replies" % octets, c.reply()[0], 220)
-    c.sock = context().wrap_socket(c.sock)
+    secure(c)
     same("injected behind %d octets of replies: no mail begun" % octets,
          c.codes("RCPT TO:<b@test.example>", "EHLO x"), [503, 250])
     c.close()
@@ -258,7 +239,7 @@ for first in (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00", b"EHLO x\r\nMAIL FR
     c.command("STARTTLS")
     c.send(first)
     c.close()
-c = secure(where)
+c = greeted(where)
 c.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@test.example>\r\nDATA\r\nhalf a mail\r\n")
 c.sock.shutdown(socket.SHUT_RDWR)
 c.close()
@@ -267,8 +248,8 @@ c.command("STARTTLS")
 c.send(b"EHLO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<b@test.example>\r\n")
 ok("plain text for a handshake: closed", c.ended())
 ok("plain text for a handshake: logged", server.logged("wrong version number"))
-c = secure(where)
-same("others are served", deliver(c), 250)
+c = greeted(where)
+same("others are served", taken(c), 250)
 c.close()
 same("no half mail is stored", len(db.mails()), 1)
 
@@ -306,11 +287,11 @@ for c in many:
     c.send(b"STARTTLS\r\n")
 for c in many:
     c.reply()
-    c.sock = context().wrap_socket(c.sock)
+    secure(c)
 for c in many:
     c.send(b"EHLO client.example\r\n")
 same("60 sessions at once", {c.reply()[0] for c in many}, {250})
-same("60 mails", {deliver(c) for c in many}, {250})
+same("60 mails", {taken(c) for c in many}, {250})
 for c in many:
     c.close()
 same("60 rows", len(db.mails()), 61)
@@ -367,12 +348,12 @@ for name, row in rows.items():
 # -- a new certificate on HUP
 
 same("the certificate", served_cn(where)[-11:], "one.example")
-kept = secure(where)
+kept = greeted(where)
 for name, new in ((cert, cert2), (key, key2)):
     os.replace(new, name)
 server.hup()
 ok("HUP: the new certificate", wait(lambda: served_cn(where).endswith("two.example"), 10))
-same("HUP: a session of before goes on", deliver(kept), 250)
+same("HUP: a session of before goes on", taken(kept), 250)
 kept.close()
 with open(cert, "w") as f:
     f.write("no certificate\n")
@@ -384,7 +365,7 @@ os.unlink(cert)
 server.hup()
 ok("HUP without the certificate: logged", server.logged("No such file"))
 same("HUP without the certificate: the old one stays", served_cn(where)[-11:], "two.example")
-kept = secure(where)
+kept = greeted(where)
 del server.config["GSMTP_TLS_CERT"], server.config["GSMTP_TLS_KEY"]
 server.config["GSMTP_PROXY_FROM"] = "127.0.0.3"
 server.write()
@@ -397,7 +378,7 @@ def offered():
 
 
 ok("HUP: no certificate any more, no STARTTLS", wait(lambda: not offered(), 5))
-same("HUP: but a session of before goes on", deliver(kept), 250)
+same("HUP: but a session of before goes on", taken(kept), 250)
 kept.close()
 for old, new in ((cert, spare[0]), (key, spare[1])):
     shutil.copy(new, old)
@@ -414,9 +395,9 @@ c = Client(where, source="127.0.0.3", greet=False)
 c.send(b"PROXY TCP4 198.51.100.7 192.0.2.1 40000 25\r\n")
 same("behind a proxy", [c.reply()[0], c.command("EHLO client.example")[0],
                         c.command("STARTTLS")[0]], [220, 250, 220])
-c.sock = context().wrap_socket(c.sock)
+secure(c)
 c.command("EHLO client.example")
-same("behind a proxy: a mail", deliver(c), 250)
+same("behind a proxy: a mail", taken(c), 250)
 trace = db.mails()[-1]["trace"]
 ok("behind a proxy: Received", b"[198.51.100.7]" in trace and b"with ESMTPS" in trace, trace)
 c.close()

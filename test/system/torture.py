@@ -9,7 +9,6 @@ fault is injected. In the end the ledger is compared with the table. smtpd's
 database user has exactly what the README grants it: INSERT, SELECT, one table.
 """
 import base64
-import contextlib
 import faulthandler
 import hashlib
 import multiprocessing
@@ -19,7 +18,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -325,43 +323,16 @@ class Mariadb(live.Database):
     """A private one that can be ended and come back."""
 
     REDO = 32 << 20		# octets of its redo log
+    OPTIONS = live.Database.OPTIONS + ["--innodb-log-file-size=%d" % REDO]
 
     def __init__(self):
-        self.data = os.path.join(live.DIR, "mysql")
-        self.log = self.data + ".log"
         super().__init__()
         self.sql("CREATE USER smtpd@localhost IDENTIFIED BY 'secret'")
         self.sql("CREATE USER filler@localhost")
         self.sql(GRANTED % self.name)
 
-    def start(self):
-        self.socket = "/tmp/smtpd-%s-%d.sock" % (live.NAME, os.getpid())
-        shutil.rmtree(self.data, ignore_errors=True)
-        # Its own: a mariadbd that starts deletes what others have in theirs.
-        os.makedirs(os.path.join(live.DIR, "tmp"), exist_ok=True)
-        os.environ["TMPDIR"] = os.path.join(live.DIR, "tmp")
-        with open(self.log, "wb") as out:
-            subprocess.run(
-                ["mariadb-install-db", "--no-defaults", "--force", "--user=root", "--datadir=" + self.data,
-                 "--auth-root-authentication-method=normal", "--skip-test-db"],
-                stdout=out, stderr=out, check=True)
-        self.up()
-
     def up(self):
-        self.process = live.start(
-            ["mariadbd", "--no-defaults", "--user=root", "--datadir=" + self.data,
-             "--socket=" + self.socket, "--pid-file=" + self.data + "/pid", "--skip-networking",
-             "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=%d" % self.REDO,
-             "--max-allowed-packet=64M"], self.log,
-            restore_signals=False)	# SIGXFSZ stays ignored, as it is in Python
-        if not live.wait(self.pings, 60):
-            raise SystemExit("mariadbd does not start, see " + self.log)
-
-    def pings(self):
-        try:
-            return self.sql("SELECT 1", "mysql") == b"1\n"
-        except RuntimeError:
-            return False
+        super().up(restore_signals=False)	# SIGXFSZ stays ignored, as it is in Python
 
     def down(self, sig=signal.SIGTERM):
         live.stop(self.process, sig, 60)
@@ -369,25 +340,6 @@ class Mariadb(live.Database):
     def end(self):
         self.down()
         shutil.rmtree(self.data, ignore_errors=True)
-
-    def hold(self, text, user="root"):
-        """Statements in a session of their own, in the background."""
-        p = subprocess.Popen(
-            ["mariadb", "--no-defaults", "--user=" + user, "--socket=" + self.socket, "--force",
-             "--unbuffered", "--batch"] + ([self.name] if user == "root" else []),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        live.started.append(p)
-        with contextlib.suppress(BrokenPipeError):      # where there are too many already
-            p.stdin.write(text.encode() + b"\nSELECT 'held';\n")
-            p.stdin.flush()
-        return p
-
-    @staticmethod
-    def release(p):
-        with contextlib.suppress(BrokenPipeError):
-            p.stdin.close()
-        p.stdout.close()
-        live.stop(p)
 
 
 # ---- faults: each returns once it has ended ----
@@ -412,7 +364,6 @@ def sigstop(rig):
 
 def lock_tables(rig):
     p = rig.db.hold("LOCK TABLES new_mail WRITE;")
-    p.stdout.readline()
     time.sleep(seconds(6.5, 15))
     rig.db.release(p)
 
@@ -431,8 +382,8 @@ def read_only(rig):
 
 
 def max_connections(rig):
-    admin = rig.db.hold("SET GLOBAL max_connections=10; KILL USER smtpd;")
-    held = [rig.db.hold("", "filler") for _ in range(14)]
+    admin = rig.db.hold("SET GLOBAL max_connections=10; KILL USER smtpd;", until=False)
+    held = [rig.db.hold("", "filler", until=False) for _ in range(14)]
     end = time.monotonic() + seconds(3, 10)
     while time.monotonic() < end:
         admin.stdin.write(b"KILL USER smtpd;\n")
@@ -496,7 +447,7 @@ def small_packet(rig):
 
 def lock_wait(rig):
     rig.db.sql("SET GLOBAL innodb_lock_wait_timeout=1; KILL USER smtpd")
-    p = rig.db.hold("BEGIN; SELECT COUNT(*) FROM new_mail FOR UPDATE;")
+    p = rig.db.hold("BEGIN; SELECT COUNT(*) FROM new_mail FOR UPDATE;", until=False)
     time.sleep(seconds(4, 15))
     rig.db.release(p)
 
@@ -513,8 +464,6 @@ def deadlock(rig):
                         "SELECT COUNT(*) FROM new_mail WHERE `to`='r%02d@test.example' FOR UPDATE;"
                         "DO SLEEP(0.2); SELECT COUNT(*) FROM new_mail FOR UPDATE; ROLLBACK;"
                         % random.randrange(40))
-        p.stdin.close()
-        p.wait()
         rig.db.release(p)
     after = int(rig.db.sql(asked))
     ok("there were deadlocks", after > before, (before, after))
@@ -540,18 +489,6 @@ def cured(rig):
     rig.db.sql("DROP TRIGGER refuse")
 
 
-def gone(pids):
-    return not any(os.path.exists("/proc/%d/exe" % pid) and alive(pid) for pid in pids)
-
-
-def alive(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def kill_worker(rig):
     for _ in range(seconds(2, 5)):
         pids = children(rig.server.process.pid)
@@ -563,7 +500,7 @@ def kill_worker(rig):
 def kill_master(rig):
     pids = children(rig.server.process.pid)
     live.stop(rig.server.process, signal.SIGKILL)
-    ok("workers end when their master is gone", live.wait(lambda: gone(pids), 15), pids)
+    ok("workers end when their master is gone", live.gone(pids, 15), pids)
     rig.start_server()
     rig.server_dies = True
 
@@ -747,22 +684,17 @@ FAULTS = [
 
 
 def main():
-    chosen = [a for a in sys.argv[1:] if not a.startswith("-")]
-
-    def wanted(name):
-        return not chosen or any(c in name for c in chosen)
-
     faulthandler.register(signal.SIGUSR2)
     rig = Rig()
     rig.db = Mariadb()
     rig.start_server()
     print(Rig.HEAD)
     for name, fault in FAULTS:
-        if wanted(name):
+        if live.chosen(name):
             rig.run(name, fault, {table_gone: table_back, poisoned: cured}.get(fault))
-    if wanted("away at start"):
+    if live.chosen("away at start"):
         away_at_start(rig)
-    if wanted("mended first"):
+    if live.chosen("mended first"):
         mended_first(rig)
     rig.db.end()
     print()
