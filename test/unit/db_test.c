@@ -64,14 +64,24 @@ ms(void)
 	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* The same without what this process computes: what passes while it waits. */
+/*
+ * The same without what this process computes, and where Linux tells, without what it waits for
+ * a processor: what passes while it waits for somebody else.
+ */
 static long long
 waited(void)
 {
+	static int fd = -2;
 	struct timespec t;
+	char text[100] = "";
+	long long queued = 0;
 
+	if (fd == -2)
+		fd = open("/proc/self/schedstat", O_RDONLY);
+	if (fd != -1 && pread(fd, text, sizeof(text) - 1, 0) > 0)
+		sscanf(text, "%*s %lld", &queued);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return ms() - ((long long)t.tv_sec * 1000 + t.tv_nsec / 1000000);
+	return ms() - ((long long)t.tv_sec * 1000 + t.tv_nsec / 1000000) - queued / 1000000;
 }
 
 static MYSQL *
