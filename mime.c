@@ -1600,38 +1600,36 @@ parse_type(struct mime_part *part, struct mime_span v)
 			strcpy(part->type, "text/html");
 }
 
-/* The first field of that name, from its first word on without a quote; ptr is NULL: none. */
-static struct mime_span
-find_word(struct mime_span header, const char *name)
-{
-	struct mime_span v = { NULL, 0 };
-	const char *p, *end;
-
-	if (!mime_field(header, name, &v))
-		return v;
-	end = v.ptr + v.len;
-	p = skip_cfws(v.ptr, end);
-	return span(p + (p < end && (*p == '"' || *p == '\'')), end);
-}
-
-/* What a part's header says of it. */
+/* What a part's header says of it; the first field of a name counts. */
 static void
 describe(struct mime_part *p, int digest)
 {
-	struct mime_span v = find_word(p->header, "Content-Type");
+	struct mime_span name, v, header = p->header, t;
+	int type = 0, disposition = 0, encoding = 0;
 
 	strcpy(p->type, digest ? "message/rfc822" : "text/plain");	/* RFC 2046 5.1.5 */
 	p->charset[0] = '\0';
-	if (v.ptr) {
-		parse_type(p, v);
-		mime_param(v, "charset", p->charset, sizeof(p->charset));
-		p->charset[strcspn(p->charset, "\",")] = '\0';
-		mime_lower(p->charset, strlen(p->charset));
+	p->encoding = MIME_IDENTITY;
+	p->attachment = 0;
+	while (mime_next_field(&header, &name, &v)) {
+		if (name.len < 12 || !begins(name, "Content-"))
+			continue;
+		t.ptr = skip_cfws(v.ptr, v.ptr + v.len);
+		if (t.ptr < v.ptr + v.len && (*t.ptr == '"' || *t.ptr == '\''))
+			t.ptr++;
+		t.len = (size_t)(v.ptr + v.len - t.ptr);
+		if (mime_is(name, "Content-Type") && type++ == 0) {
+			parse_type(p, t);
+			mime_param(v, "charset", p->charset, sizeof(p->charset));
+			p->charset[strcspn(p->charset, "\",")] = '\0';
+			mime_lower(p->charset, strlen(p->charset));
+		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0)
+			p->encoding = begins(t, "base64") ? MIME_BASE64 :
+			    begins(t, "quoted-printable") ? MIME_QP :
+			    begins(t, "x-uu") || begins(t, "uu") ? MIME_UUENCODE : MIME_IDENTITY;
+		else if (mime_is(name, "Content-Disposition") && disposition++ == 0)
+			p->attachment = begins(t, "attachment");
 	}
-	v = find_word(p->header, "Content-Transfer-Encoding");
-	p->encoding = begins(v, "base64") ? MIME_BASE64 : begins(v, "quoted-printable") ? MIME_QP :
-	    begins(v, "x-uu") || begins(v, "uu") ? MIME_UUENCODE : MIME_IDENTITY;
-	p->attachment = begins(find_word(p->header, "Content-Disposition"), "attachment");
 }
 
 /* The next line that is a boundary of an open level; its level, or the end and -1. */
@@ -1665,6 +1663,7 @@ static int
 open_level(struct mime_walk *w, const struct mime_part *part)
 {
 	struct mime_level *l = &w->level[w->depth];
+	struct mime_span v;
 
 	if (w->depth == MIME_DEPTH)
 		return 0;
@@ -1678,9 +1677,9 @@ open_level(struct mime_walk *w, const struct mime_part *part)
 		l->attachment = 0;		/* what it is to the message that it holds */
 		l->message = w->depth + 1;
 		w->here = 1;
-	} else if (strncmp(part->type, "multipart/", 10) == 0) {
-		l->len = mime_param(find_word(part->header, "Content-Type"), "boundary",
-		    l->boundary, sizeof(l->boundary));
+	} else if (strncmp(part->type, "multipart/", 10) == 0 &&
+	    mime_field(part->header, "Content-Type", &v)) {
+		l->len = mime_param(v, "boundary", l->boundary, sizeof(l->boundary));
 		while (l->len > 0 && is_blank(l->boundary[l->len - 1]))
 			l->len--;
 	}
