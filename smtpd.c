@@ -481,6 +481,7 @@ buf_add(struct buffer *b, const char *p, size_t n)
 		b->ptr = ptr;
 		b->cap = cap;
 	}
+	assert(n == 0 || b->ptr != NULL);
 	if (n > 0)
 		memcpy(b->ptr + b->len, p, n);
 	b->len += n;
@@ -592,6 +593,7 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 		s->told = 1;
 	}
 	if (code == 421 || code == 221) {
+		assert(status != NULL);
 		transaction_reset(s);
 		s->state = CLOSING;
 		s->since = now;
