@@ -485,7 +485,8 @@ odd_pair(enum form form, const unsigned char u[2])
 
 /*
  * What is no character costs its own octets and one U+FFFD: a unit of UTF-16, a
- * pair; of a pair whose second octet is ASCII, only the first.
+ * pair; of a pair whose second octet is ASCII, only the first. 0 where that one
+ * is still to come.
  */
 static size_t
 conv_bad(struct conv *c, const char *p, size_t n)
@@ -504,8 +505,10 @@ conv_bad(struct conv *c, const char *p, size_t n)
 		len = 4;
 	else if (c->form == EUC_JP || c->form == JP)
 		len = *p == NONE ? 1 : 2;	/* whose pairs are whole, see eucjp_octet() */
-	else if (c->form != OCTETS && n > 1 && u[0] > 0x80 && u[0] != 0xff &&
+	else if (c->form != OCTETS && u[0] > 0x80 && u[0] != 0xff &&
 	    (c->form != SJIS || (u[0] != 0xa0 && u[0] < 0xfd))) {
+		if (n == 1)
+			return 0;
 		if ((odd = odd_pair(c->form, u)) != 0)
 			put_char(c->o, odd);
 		if (odd || (c->form == BIG5 && put_other(c, p, 2)))
@@ -564,7 +567,8 @@ conv_iconv(struct conv *c)
 		put_converted(c->o, buf, sizeof(buf) - room);
 		n -= give - left;
 		if (done == (size_t)-1 && (errno != EINVAL || left >= SLICE)) {
-			k = conv_bad(c, p, n);
+			if ((k = conv_bad(c, p, n)) == 0)
+				return c->len - n;
 			p += k, n -= k;
 			slice = SLICE;
 		} else if (left == n)

@@ -644,7 +644,8 @@ check_pieces(void)
 		{ "utf-8", "quoted-printable", "abc", "", "abc" }, { "koi8-r", "base64", "wcHB", "\r\n", "\xd0\xb0\xd0\xb0\xd0\xb0" },
 		{ "iso-2022-jp", "7bit", "\033$B$\"\033(B", "", "\xe3\x81\x82" }, { "utf-7", "7bit", "+T2A-", "", "\xe4\xbd\xa0" },
 		{ "utf-7", "7bit", "1+1=2", "", "1+1=2" }, { "iso-8859-1", "8bit", "\xe4", "", "\xc3\xa4" },
-		{ "euc-jp", "8bit", "\xa9\xa1\xa4\xa2", "", "\xef\xbf\xbd\xe3\x81\x82" }
+		{ "euc-jp", "8bit", "\xa9\xa1\xa4\xa2", "", "\xef\xbf\xbd\xe3\x81\x82" },
+		{ "big5", "8bit", "\x91\x5f", "", "\xe4\xb0\x8e" }, { "euc-kr", "8bit", "\xc9\xa1\xb0\xa1", "", "\xef\xbf\xbd\xea\xb0\x80" }
 	};
 	static char msg[200000], want[100000], got[100000];
 	static struct mime_body found;
