@@ -275,7 +275,7 @@ struct conv {
 	char esc[8];			/* an escape sequence, or UTF-7's base64, not whole yet */
 	size_t escaped;
 	char pair[3];			/* Japanese: a character that is not whole yet */
-	size_t paired;
+	size_t paired;			/* its octets; KR, HZ: 1 after half a pair */
 	size_t len;			/* of in; below SLICE before a piece is added */
 	char in[PIECE];			/* octets of the charset; what was cut off is kept */
 };
@@ -660,15 +660,16 @@ take_escape(struct conv *c, char u)
 static void
 shift_octet(struct conv *c, char u)
 {
-	if (c->escaped > 0 || u == (c->form == HZ ? '~' : '\033')) {
+	int half = 0, shift = c->form == KR && (u == '\016' || u == '\017');
+
+	/* HZ: "~" may be the second half of a pair. */
+	if (c->escaped > 0 || (c->form == HZ ? u == '~' && !c->paired : u == '\033')) {
 		take_escape(c, u);
 		return;
 	}
-	if (c->form == KR && (u == '\016' || u == '\017')) {
+	if (shift)
 		c->set = u == '\016' ? 'd' : 0;
-		return;
-	}
-	if (u == '\n')
+	else if (u == '\n')
 		c->set = 0;
 	if (c->set == 'r' && (u == '\\' || u == '~')) {	/* JIS X 0201: yen, overline */
 		conv_octets(c);
@@ -676,15 +677,21 @@ shift_octet(struct conv *c, char u)
 		return;
 	}
 	if (c->set && c->set != 'r' && is_ascii(u) && u > ' ') {
+		half = 1;
 		if (c->set == 'k')
 			eucjp_octet(c, '\x8e');
 		else if (c->set == 's' && (c->third = !c->third))
 			eucjp_octet(c, '\x8f');
 		u = (char)(u | 0x80);
 	}
-	if (c->form == JP)
+	if (c->form == JP) {
 		eucjp_octet(c, u);
-	else
+		return;
+	}
+	if (c->paired && !half)		/* the other half does not come */
+		c->in[c->len++] = NONE;
+	c->paired = half && !c->paired;
+	if (!shift)
 		c->in[c->len++] = u;
 }
 

@@ -602,6 +602,11 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	  "\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80"),
 	L("euc-jp", "\x8f\xa1" "a\xa4\xa2", "\xef\xbf\xbd" "a\xe3\x81\x82"), L("euc-jp", "\x8f" "a\xa4\xa2", "\xef\xbf\xbd" "a\xe3\x81\x82"),
 	L("iso-2022-jp", "\033$Zab", "ab"),
+	/* HZ: a pair may end in "~"; a shift or a line's end in the middle of a pair costs only it. */
+	L("hz", "~{0~~}, ~{7~Dc~}~~", "\xe5\x89\xa5, \xe6\x9c\x8d\xe4\xbd\xa0~"), L("hz", "~{D\nc~{Dc~}", "\xef\xbf\xbd\nc\xe4\xbd\xa0"),
+	L("iso-2022-kr", "\x0e" "0!0\x0f" "abc\x0e" "0!\x0f", "\xea\xb0\x80\xef\xbf\xbd" "abc\xea\xb0\x80"),
+	L("iso-2022-kr", "\x0e" "0\x0f\x0e" "0!\x0f", "\xef\xbf\xbd\xea\xb0\x80"), L("iso-2022-kr", "\x0e" "0 0!\n0", "\xef\xbf\xbd \xea\xb0\x80\n0"),
+	L("iso-2022-kr", "\x0e" "0!0\x0f", "\xea\xb0\x80\xef\xbf\xbd"),
 };
 
 /* ---- what does not fit into a table ---- */
