@@ -716,10 +716,11 @@ line_len(const char *p, size_t n)
 	return end ? (size_t)(end - p) + 1 : n;
 }
 
+/* CR CR LF ends lines where a script's CRLF was given to a mailer that takes LF. */
 static int
 is_empty_line(const char *p, size_t n)
 {
-	return *p == '\n' || (*p == '\r' && n <= 2);
+	return *p == '\n' || (*p == '\r' && (n <= 2 || (n == 3 && p[1] == '\r')));
 }
 
 /* ---- transfer-encodings, RFC 2045 6 ---- */

@@ -578,6 +578,9 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "a name of no charset in HTML", HEAD "<meta charset=koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r>"
 	  "\xe4", 0, "<meta charset=koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r>\xc3\xa4" },
 	{ SUBJECT, "one line", "Subject: a\r\n", 0, "a" },
+	{ BODY, "CR CR LF", "A: b\r\r\n\r\r\nyes\r\r\nTo: x\r\r\n", 0, "yes\r\r\nTo: x\r\r\n" },
+	{ BODY, "CR CR LF in parts", "Content-Type: multipart/mixed; boundary=b\r\r\n\r\r\n--b\r\r\n" HTML "\r\r\nyes\r\n--b--\r\r\n", 0,
+	  "yes" },
 	{ BODY, "a line that begins with CR", "A: b\n\ra\n\nyes", 0, "yes" },
 	{ BODY, "short lines that begin as a boundary", "Content-Type: multipart/mixed; boundary=bb\n\n--bb\n\na\n--b\n--bc\n--bb--", 0,
 	  "a\n--b\n--bc" },
