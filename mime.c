@@ -1477,8 +1477,11 @@ word_end(const char *p, const char *end)
 {
 	const char *q;
 
-	if ((q = *p == '[' ? memchr(p, ']', (size_t)(end - p)) : quoted_end(p, end)) != NULL)
-		return q + (q < end);
+	if ((q = *p == '[' ? memchr(p, ']', (size_t)(end - p)) : quoted_end(p, end)) != NULL) {
+		while (q == end || (*p == '"' && *q != '"'))
+			q--;		/* the last one, that a backslash was before */
+		return q + 1;
+	}
 	for (q = p; q < end && !is_blank(*q) && (q == p || !memchr("()[]", *q, 4)) &&
 	    !memchr("\"<>:,;", *q, 6); q++)
 		;
@@ -1495,7 +1498,7 @@ add_text(struct mailbox *m, struct mime_span text, int gap)
 	char before = m->len > 0 ? m->word[m->len - 1] : '.';
 	int quoted = *text.ptr == '"', name = m->dot && !m->at && m->angle != 1;
 
-	if (quoted ? before != '.' : gap && (name || !memchr("@.", before, 2)) &&
+	if (quoted ? before != '.' : (gap || before == '"') && (name || !memchr("@.", before, 2)) &&
 	    !memchr("@.", *text.ptr, 2))
 		end_word(m);
 	m->phrase |= quoted || (gap && m->len > 0);
