@@ -228,7 +228,7 @@ enum form {
  * some more. Of several names the first is best and not everywhere to be had.
  */
 static const struct { const char *labels, *names; enum form form; } charsets[] = {
-	{ " utf8 unicode11utf8 unicode20utf8 utf8mb4 ", "", UTF8 },
+	{ " utf8 unicode11utf8 unicode20utf8 utf8mb4 65001 ", "", UTF8 },
 	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 ", "", UNKNOWN },
 	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "", CP1252 },
 	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS },
@@ -240,22 +240,24 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " hebrew latinhebrew visual logical ir138 ", "ISO-8859-8", OCTETS },
 	{ " 88599 latin5 l5 ir148 1254 ", "CP1254", OCTETS },
 	{ " latin6 l6 ir157 ", "ISO-8859-10", OCTETS }, { " latin9 l9 ", "ISO-8859-15", OCTETS },
-	{ " 885911 tis620 874 ", "CP874 ISO-8859-11", OCTETS },
-	{ " koi8r koi8 koi ", "KOI8-R", OCTETS }, { " koi8u koi8ru ", "KOI8-U", OCTETS },
+	{ " 885911 tis620 tis6202533 874 ", "CP874 ISO-8859-11", OCTETS },
+	{ " koi8r koi8 koi 878 20866 ", "KOI8-R", OCTETS },
+	{ " koi8u koi8ru 21866 ", "KOI8-U", OCTETS },
 	{ " macintosh mac macroman ", "MACINTOSH", OCTETS },
 	{ " maccyrillic macukrainian ", "MAC-CYRILLIC MacCyrillic", OCTETS },
 	{ " macce maccentraleurope maccentraleurroman ", "MAC-CENTRALEUROPE MacCentralEurope",
 	  OCTETS },
-	{ " gb2312 gb231280 58gb231280 gbk gb18030 chinese ir58 936 euccn ", "GB18030", GB },
-	{ " big5 big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 }, { " euctw ", "EUC-TW", PAIRS },
+	{ " gb2312 gb231280 58gb231280 gbk gb18030 gb180302000 chinese ir58 936 20936 54936 euccn ",
+	  "GB18030", GB },
+	{ " big5 big5eten big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 },
 	{ " shiftjis sjis kanji macjapanese 31j 932 943 ", "CP932 SHIFT_JIS", SJIS },
 	{ " eucjp eucjpms eucjpwin eucpkdfmtjapanese ujis 51932 ", "CP932 SHIFT_JIS", EUC_JP },
-	{ " 2022jp 2022jpms 2022jp1 2022jp3 2022jp2004 50220 50221 50222 ",
+	{ " 2022jp 2022jpms 2022jpesc 2022jp1 2022jp3 2022jp2004 jis 50220 50221 50222 ",
 	  "CP932 SHIFT_JIS", JP },
-	{ " euckr ksc5601 ksc56011987 ksc56011989 korean ir149 949 uhc 51949 ",
+	{ " euckr ksc5601 ksc56011987 ksc56011989 ksx1001 korean ir149 949 20949 51949 uhc ",
 	  "CP949 EUC-KR", UHC },
 	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " johab 1361 ", "JOHAB", PAIRS },
-	{ " hz hzgb2312 52936 ", "GB18030", HZ },
+	{ " hz hzgb2312 52936 ", "GB18030", HZ }, { " euctw ", "EUC-TW", PAIRS },
 	{ " utf7 unicode11utf7 unicode20utf7 65000 ", "UTF-16BE", UTF7 },
 	{ " utf16 utf16le unicode unicodefeff ucs2 10646ucs2 1200 ", "UTF-16LE", UTF16 },
 	{ " utf16be unicodefffe 1201 ", "UTF-16BE", UTF16 }, { " utf32be ", "UTF-32BE", UTF32 },
@@ -303,12 +305,12 @@ clean_label(const char *label, size_t n, char dst[LABEL_MAX])
  * Finds a clean label's charset. People and vendors write labels as they like,
  * so they are compared without punctuation and without what stands before the
  * name: x-, cs, iso, or the vendor whose code page's number follows ("win", and
- * then what is left of "windows").
+ * then what is left of "windows"; IBM's have five digits).
  */
 static void
 find_charset(struct conv *c, const char *label)
 {
-	static const char prefixes[] = " x cs win dows cp ibm ms dos iso ";
+	static const char prefixes[] = " x cs win dows cp ibm ms dos iso code page ccsid 0 ";
 	char key[LABEL_MAX + 2] = " ", *name = key + 1;
 	const char *p;
 	size_t i, n = 0;

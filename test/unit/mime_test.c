@@ -367,6 +367,11 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("big_5", "\xa7\x41", "\xe4\xbd\xa0"), L("UTF8", "\xc3\xa4", "\xc3\xa4"), L("x-unicode-2-0-utf-7", "+AOQ-", "\xc3\xa4"),
 	L("cp65000", "+AOQ-", "\xc3\xa4"), L("utf-8//translit", "\xc3\xa4\xff", "\xc3\xa4\xef\xbf\xbd"),
 	L("koi", "\xc1", "\xd0\xb0"), L("ms-ansi", "\x80", "\xe2\x82\xac"), L("l1", "\x80", "\xe2\x82\xac"),
+	L("codepage-1251", "\xcf", "\xd0\x9f"), L("CP00437", "\x81", "\xc3\xbc"), L("ccsid 00850", "\x81", "\xc3\xbc"),
+	L("cp65001", "\xc3\xa4\xff", "\xc3\xa4\xef\xbf\xbd"), L("cp20866", "\xc1", "\xd0\xb0"), L("cp21866", "\xa4", "\xd1\x94"),
+	L("GB18030-2000", "\xc4\xe3", "\xe4\xbd\xa0"), L("x-cp20936", "\xc4\xe3", "\xe4\xbd\xa0"), L("Big5-ETEN", "\xa7\x41", "\xe4\xbd\xa0"),
+	L("JIS", "\033$B$\"\033(B", "\xe3\x81\x82"), L("_iso-2022-jp$ESC", "\033$B$\"\033(B", "\xe3\x81\x82"),
+	L("ks_x_1001", "\xb0\xa1", "\xea\xb0\x80"), L("x-cp20949", "\xb0\xa1", "\xea\xb0\x80"), L("tis620-2533", "\xa1", "\xe0\xb8\x81"),
 	/* What is none: UTF-8, or else windows-1252 */
 	L("wchar_t", "\xe4\x80", "\xc3\xa4\xe2\x82\xac"), L("w-char-t", "\xe4\x80", "\xc3\xa4\xe2\x82\xac"),
 	L("char", "\xe4\x80", "\xc3\xa4\xe2\x82\xac"), L("\"\"", "\xe4\x80", "\xc3\xa4\xe2\x82\xac"),
