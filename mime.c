@@ -568,7 +568,9 @@ conv_iconv(struct conv *c)
 		done = give ? iconv(c->cd, (void *)&p, &left, &dst, &room) : (size_t)-1;
 		put_converted(c->o, buf, sizeof(buf) - room);
 		n -= give - left;
-		if (done == (size_t)-1 && (errno != EINVAL || left >= SLICE)) {
+		/* Four octets of GB18030 would go on with one that is not ASCII. */
+		if (done == (size_t)-1 && (errno != EINVAL || left >= SLICE ||
+		    (c->form == GB && left == 3 && is_ascii(p[2])))) {
 			if ((k = conv_bad(c, p, n)) == 0)
 				return c->len - n;
 			p += k, n -= k;
