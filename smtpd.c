@@ -790,12 +790,12 @@ transaction_reset(struct session *s)
 		s->state = s->helo ? GREETED : NEW;
 }
 
-/* A transaction keeps its first failure, swallows what still comes, and answers once. */
+/* A transaction that has failed swallows what still comes, and answers once. */
 static void
 transaction_fail(struct session *s, int code)
 {
-	if (s->tx.fail == 0)
-		s->tx.fail = code;
+	assert(s->tx.fail == 0);
+	s->tx.fail = code;
 	mail_free(s);
 }
 
@@ -817,7 +817,7 @@ too_big(uint64_t n)
 	    db_too_big(worker.db, (size_t)n + TRACE_MAX);
 }
 
-/* Adds octets to the mail unless it is too_big(), within GSMTP_MAX_MEMORY. */
+/* Adds octets to the mail if anybody is to get it, unless too_big(), within GSMTP_MAX_MEMORY. */
 static void
 mail_add(struct session *s, const char *p, size_t n)
 {
@@ -825,7 +825,7 @@ mail_add(struct session *s, const char *p, size_t n)
 	size_t more = buf_need(b, n) - b->cap;
 
 	s->tx.size += n;
-	if (s->tx.fail || n == 0)
+	if (s->tx.fail || s->tx.rcpts == 0 || n == 0)
 		return;
 	if (s->tx.trace > 0 && too_big(s->tx.size))
 		transaction_fail(s, 552);
@@ -1472,10 +1472,6 @@ cmd_bdat(struct session *s, char *arg)
 	s->last = last != NULL;
 	if (s->state == RCPT)
 		add_trace(s);
-	if (s->tx.rcpts == 0)
-		transaction_fail(s, 503);	/* chunk() says so once the octets are by */
-	else if (s->chunk > (uint64_t)conf.num[GSMTP_MAX_SIZE])
-		transaction_fail(s, 552);
 	s->state = CHUNK;
 	if (s->chunk == 0)
 		chunk(s, "", 0);
