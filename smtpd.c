@@ -1446,8 +1446,6 @@ cmd_data(struct session *s, char *arg)
 		reply(s, 501, "5.5.4", "DATA takes no argument");
 	else if (s->tx.binary)		/* RFC 3030 3 */
 		reply(s, 503, "5.5.1", "BINARYMIME needs BDAT");
-	else if (!room(0))
-		reply_failure(s, 452);
 	else {
 		add_trace(s);
 		s->eod = CRLF;
