@@ -1809,8 +1809,6 @@ flush(struct session *s)
 	while (s->out.len > 0) {
 		n = s->tls ? tls_write(s->tls, s->out.ptr, s->out.len) :
 		    write(s->fd, s->out.ptr, s->out.len);
-		if (n == -1 && errno == EINTR)
-			continue;
 		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return 0;
 		if (n <= 0) {
@@ -1899,7 +1897,7 @@ input(struct session *s, int ready)
 	if (in_message(s) && room(READ_MAX))	/* what is behind the message is kept */
 		max = READ_MAX;
 	n = s->tls ? tls_read(s->tls, buf + have, max) : read(s->fd, buf + have, max);
-	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
 	if (n <= 0) {
 		if (n == 0)
