@@ -2126,7 +2126,7 @@ look_at_all(long *ms)
 	if (worker.nsessions <= FEW_SESSIONS)
 		return 1;
 	if (now < worker.look_at) {
-		if (*ms < 0 || *ms > worker.look_at - now)
+		if (*ms > worker.look_at - now)
 			*ms = (long)(worker.look_at - now);
 		return 0;
 	}
@@ -2163,13 +2163,13 @@ wait_for_work(fd_set *r, fd_set *w, int *all)
 {
 	struct timespec ts;
 	long ms = db_timeout(worker.db);
+	if (ms < 0 || ms > 1000)
+		ms = 1000;		/* what tick() does is done once a second */
 	int i, n, max = worker.top;
 
 	*all = look_at_all(&ms);
 	*r = *all ? worker.all.r : worker.hot.r;
 	*w = *all ? worker.all.w : worker.hot.w;
-	if (worker.accept_at > now && (ms < 0 || ms > worker.accept_at - now))
-		ms = (long)(worker.accept_at - now);
 	if (worker.life == SERVING && worker.accept_at <= now &&
 	    worker.nsessions < worker.max_sessions)
 		for (i = 0; i < conf.listen.n; i++) {
@@ -2178,8 +2178,6 @@ wait_for_work(fd_set *r, fd_set *w, int *all)
 				max = conf.listen.list[i].fd;
 		}
 	db_watch(worker.db, r, w, &max);
-	if (ms < 0 || ms > 1000)
-		ms = 1000;		/* what tick() does is done once a second */
 	if (worker.life == LAST_CALL)
 		ms = 0;
 	if (now - journal.since >= LOG_MS)
