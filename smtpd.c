@@ -481,9 +481,8 @@ buf_add(struct buffer *b, const char *p, size_t n)
 		b->ptr = ptr;
 		b->cap = cap;
 	}
-	assert(n == 0 || b->ptr != NULL);
-	if (n > 0)
-		memcpy(b->ptr + b->len, p, n);
+	assert(b->ptr != NULL);
+	memcpy(b->ptr + b->len, p, n);
 	b->len += n;
 	return 0;
 }
@@ -803,9 +802,8 @@ transaction_fail(struct session *s, int code)
 static uint64_t
 size_limit(void)
 {
-	size_t max = db_max_mail(worker.db);	/* with the trace fields */
+	size_t max = db_max_mail(worker.db) - TRACE_MAX;	/* never less than 3 KB */
 
-	max = max > TRACE_MAX ? max - TRACE_MAX : 0;
 	return max < (uint64_t)conf.num[GSMTP_MAX_SIZE] ? max : (uint64_t)conf.num[GSMTP_MAX_SIZE];
 }
 
@@ -2163,10 +2161,10 @@ wait_for_work(fd_set *r, fd_set *w, int *all)
 {
 	struct timespec ts;
 	long ms = db_timeout(worker.db);
-	if (ms < 0 || ms > 1000)
-		ms = 1000;		/* what tick() does is done once a second */
 	int i, n, max = worker.top;
 
+	if (ms < 0 || ms > 1000)
+		ms = 1000;		/* what tick() does is done once a second */
 	*all = look_at_all(&ms);
 	*r = *all ? worker.all.r : worker.hot.r;
 	*w = *all ? worker.all.w : worker.hot.w;
