@@ -75,7 +75,8 @@ DOMAINS = ["example.org # mine", "a.org b.org", "a;b", "me@a.org", "@a.org", ".a
            ",", " , ", "a.org,b.org c.org", "x" * 64 + ".org", "a." * 127 + "org", "a.org/", "<a.org>",
            "\"a.org\",\"b.org\"", "'a.org", "a.org|b.org", "a.org\\", "192.0.2.1", "a.org\tb.org",
            "b\x01.org", b"\xff.org", b"b\xc3.org", "(a.org)", "$DOMAIN", "${DOMAIN}", "a.org, b@c.org",
-           "[192.0.2.1", "[]", "all domains", "a.org\u00a0", "a\u200b.org", "b\u00fccher .org", "me@b\u00fccher.org"]
+           "[192.0.2.1", "[192.0.2.1.", "[]", "all domains", "a.org\u00a0", "a\u200b.org", "b\u00fccher .org",
+           "me@b\u00fccher.org"]
 DOMAIN = ["@x.org", "x.org y.org", "x.org,y.org", "*.x.org", "*", "x..org", "user@x.org", "x.org #x"]
 HOSTS = ["mx example", "mx.example.org.", "http://mx", "mx:25", "-mx", "mx,my",
          "x" * 64, "mx/1", "mx # the first"]
@@ -83,14 +84,15 @@ LISTENERS = ["::1:2525", "[::1]2525", "[::1", "::1]:25", "300.1.2.3:25", "127.0.
              "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:99999999999999999999", "localhost:2525", "2525",
              ":2525", "127.0.0.1 127.0.0.2", "127.0.0.1;127.0.0.2", "127.0.0.1:25:25", "[127.0.0.1",
              "eth0", "[::1]:", "[]:25", "*:", "*:*", "0", "127.1", "127.0.0.1/8", "*,x", "tcp://*:25",
-             "2001:db8::1:25", "127.0.0.1:2525 # inside"]
+             "2001:db8::1:25", "127.0.0.1:2525 # inside", "127.0.0.1:2525\t# inside"]
 NETWORKS = ["10.0.0.0/33", "::/129", "10.0.0", "10.0.0.0/", "10.0.0.0/8 192.168.0.0/16", "haproxy", "*",
-            "10.0.0.0/255.0.0.0", "10.0.0.1:25", "10.0.0.0-10.0.0.9", "[::1]", "10.0.0.0/-1", ","]
+            "10.0.0.0/255.0.0.0", "10.0.0.1:25", "10.0.0.0-10.0.0.9", "[::1]", "10.0.0.0/-1", ",",
+            "10.0.0.0/" + "0" * 60 + "8"]
 SERVERS = ["localhost:33o6", "localhost:99999", "127.0.0.1:93726", "db:0", "db:", "db.example.org:x",
            "tcp://db", "db1 db2", "db1;db2", "root@db", "::1:3306", "[::1", "[::1]3306", "[::1]:x",
            "192.168.1", "/tmp/my sql.sock", "db,,db:", "db:3306:3307", "db # main", "mysql://root@db/mail"]
-NUMBERS = ["10M", "10 MB", "1e6", "0x10", "-1", "+5", "5.0", "5,000", "5_000", "ten", "5 # five",
-           "9" * 30, "\u0665", "1/2", "unlimited"]
+NUMBERS = ["0", "10M", "10 MB", "1e6", "0x10", "-1", "+5", "5.0", "5,000", "5_000", "ten", "5 # five",
+           "9" * 30, "\u0665", "1/2", "unlimited", "# none"]
 SWITCHES = ["yes", "no", "true", "on", "2", "-1", "0 # off", "01x"]
 WORDS = ["new mail", "new_mail # the table", "mail.new_mail", "x" * 300, "a\x01b"]
 
@@ -119,7 +121,7 @@ def values(db):
             status, said = run("-t", "-c", FILE)
             last = said.splitlines()[-1] if said else ""
             what = "%s=%.60r" % (name, value)
-            words = "a comment needs a line of its own" if " #" in str(value) else form
+            words = "a comment needs a line of its own" if re.search("(^|[ \t])#", str(value)) else form
             ok(what, status == 1 and last.startswith("smtpd: %s:4: %s: " % (FILE, name)) and words in last,
                (status, last))
             ok(what + " is one short line", len(last) < 400, last)
@@ -163,12 +165,16 @@ def mistakes(db):
     mistake("no GM_ALLOWED_HOSTS", rest, "GM_ALLOWED_HOSTS is not set", "example.org")
     mistake("environment", rest + "GM_ALLOWED_HOSTS=a.org\n", "environment: GSMTP_MAX_RCPT", "none",
             env={"GSMTP_MAX_RCPT": "none"})
+    mistake("a name that is too long", rest + "GM_ALLOWED_HOSTS=a.org\nGM_MAIL_TABLE=" + "x" * 65 + "\n",
+            "GM_MAIL_TABLE", "64 characters")
+    mistake("more addresses than descriptors", rest + "GM_ALLOWED_HOSTS=a.org\n", "environment",
+            "GSMTP_LISTEN: too many addresses", env={"GSMTP_LISTEN": ",".join(["127.0.0.1"] * 600)})
     mistake("command line", rest + "GM_ALLOWED_HOSTS=a.org\n", "/no/folder/log", "No such file",
             argv=["-l", "/no/folder/log"])
     for argv, words in ((["-p", "0"], "not a port"), (["-p", "x"], "not a port"),
                         (["-p", "65536"], "not a port"), (["-p", "25 "], "not a port"),
                         (["-p", ""], "not a port"), (["-c", "/no/such"], "No such file"),
-                        (["-c", "/"], "directory"), (["-x"], "no such option"), (["x"], "no such option"),
+                        (["-c", "/"], "directory"), (["-x"], "no such option"), (["x"], "no such option"), (["-"], "no such option"),
                         (["--help"], "no such option"), (["-p2525"], "no such option"),
                         (["-c"], "needs an argument"), (["-p"], "needs an argument")):
         for option in [], ["-t"]:
@@ -226,6 +232,7 @@ def warnings(db):
              0o600, {}, None),
             ("root", rest + "GSMTP_USER=root\n", 0o600, {}, ["GSMTP_USER=root"]),
             ("a name that is none", rest, 0o600, {"GSMTP_MAX_SIZ": "1"}, ["environment", "GSMTP_MAX_SIZ"]),
+            ("another", rest, 0o600, {"GM_ALLOWED_HOST": "a.org"}, ["environment", "GM_ALLOWED_HOST"]),
             ("larger than memory", rest + "GSMTP_MAX_MEMORY=1000000\n", 0o600, {},
              ["GSMTP_MAX_SIZE=10485760", "GSMTP_MAX_MEMORY=1000000"])):
         write(text, mode)
@@ -286,6 +293,9 @@ def t_is_the_truth(db):
     status, said = run("-t", "-c", FILE, env={"MYSQL_USER": "root"})
     same("-t", status, 0)
     same("-t leaves no log behind", os.path.exists(log), False)
+    write("a line\n", name=log)
+    run("-t", "-c", FILE, env={"MYSQL_USER": "root"})
+    same("nor does it take away one that is there", os.path.exists(log), True)
     values = re.findall("(?m)^[^#].*", said)
     again = os.path.join(DIR, "again.conf")
     write(said, name=again)
@@ -464,12 +474,13 @@ RIGHT = [
     ("GM_PRIMARY_MAIL_HOST", ["", "x.org", "b\u00fccher.example"]),
     ("GSMTP_HOST_NAME", ["", "mx", "mx.example.org", "my_host", "[192.0.2.1]"]),
     ("GSMTP_LISTEN", ["", "*:%d", "127.0.0.1:%d", "127.0.0.1:%d,127.0.0.2:%d", "127.0.0.1:%d,127.0.0.1:%d",
-                      "[::1]:%d", " 127.0.0.1:%d , ", "[127.0.0.1]:%d", "0.0.0.0:%d"]),
-    ("GSMTP_PROXY_FROM", ["", "192.0.2.1", "192.0.2.0/24,2001:db8::/32", "::1", "0.0.0.0/0", "10.1.2.3/8"]),
+                      "[::1]:%d", " 127.0.0.1:%d ,\t127.0.0.2:%d\t,", "[127.0.0.1]:%d", "0.0.0.0:%d"]),
+    ("GSMTP_PROXY_FROM", ["", "192.0.2.1", "192.0.2.0/24,2001:db8::/32", "::1", "::1:abcd", "0.0.0.0/0",
+                          "10.1.2.3/8"]),
     ("GSMTP_MAX_SIZE", ["", "1024", "1073741824", "0010485760"]),
     ("GSMTP_CHECK_HEADER", ["", "0", "1"]), ("GSMTP_VERBOSE", ["", "0"]),
     ("GSMTP_USER", ["", "nobody"]), ("GM_MAIL_TABLE", ["", "new_mail"]),
-    ("GSMTP_WORKERS", ["", "3"]), ("GSMTP_LOG_FILE", ["", "a log#1.txt"]), ("MYSQL_PASS", [""])]
+    ("GSMTP_WORKERS", ["", "3", "40"]), ("GSMTP_LOG_FILE", ["", "a log#1.txt"]), ("MYSQL_PASS", [""])]
 
 
 @test

@@ -154,6 +154,8 @@ bad = [
     b"PROXY\r\n", b"PROXY \r\n", b"PROXYTCP4 1.2.3.4 1.2.3.4 1 2\r\n", b"PROXY TCP4\r\n",
     b"PROXY TCP4 1.2.3.4\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n",
     b"PROXY TCP4 1.2.3.256 1.2.3.4 1 2\r\n", b"PROXY TCP4 1.2.3 1.2.3.4 1 2\r\n",
+    b"PROXY TCP4 1.2.3.4 1.2.3.4 65536 2\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n",
+    b"PROXY TCP4 1.2.3.4 ::1 1 2\r\n", b"PROXY UNKNOWNS\r\n",
     b"PROXY TCP4 ::1 ::1 1 2\r\n", b"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n",
     b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n", b"PROXY TCP4 1.2.3.4\0 1.2.3.4 1 2\r\n",
     b"PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n", b"PROXY TCP5 1.2.3.4 1.2.3.4 1 2\r\n",
