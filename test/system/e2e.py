@@ -188,11 +188,12 @@ def received_one_recipient_only(db):
 def long_texts_are_cut_at_a_character(db):
     server = Server(db, GSMTP_MAX_SIZE="20000000")
     c = session(server.port)
-    mail = ("Subject: x%s\r\n\r\n" % ("é" * 40000)).encode() + "x".encode() + "€".encode() * 6000000
+    mail = ("From: <%s@x.example>\r\nSubject: x%s\r\n\r\n" % ("é" * 200, "é" * 40000)).encode() + "x".encode() + "€".encode() * 6000000
     mail += b"\r\n"
     same("taken", deliver(c, mail)[0], 250)
     row = db.mails()[0]
     same("subject", row["subject"].decode(), "x" + "é" * 32767)
+    same("an address of fewer characters than octets", row["from"].decode(), "é" * 200 + "@x.example")
     same("body", hashlib.md5(row["body"]).digest(),
          hashlib.md5(b"x" + "€".encode() * ((16777215 - 1) // 3)).digest())
     ok("mail whole", row["mail"] == mail, len(row["mail"]))
@@ -344,6 +345,21 @@ def memory_is_bounded(db):
     same("a row for each 250", db.count(), codes.count(250) + 1)
     server.stop()
     db.empty()
+
+
+@test
+def recipients_count_as_memory(db):
+    """Past some kilobytes a list of recipients asks for room, as a message does."""
+    server = Server(db, GSMTP_WORKERS="1", GSMTP_MAX_MEMORY="65536", GSMTP_MAX_RCPT="10000")
+    c = session(server.port, "MAIL FROM:<a@b.example>")
+    replies = [c.command("RCPT TO:<%s%d@test.example>" % ("x" * 250, i)) for i in range(400)]
+    taken = [code for code, _ in replies].count(250)
+    ok("some are taken", 8192 // 270 < taken < 65536 // 250, taken)
+    same("the others are told to come again", {(r[0], r[1][:5]) for r in replies[taken:]}, {(452, "4.3.1")})
+    same("RSET gives the room back", [c.command(line)[0] for line in (
+        "RSET", "MAIL FROM:<a@b.example>", "RCPT TO:<b@test.example>")], [250] * 3)
+    c.close()
+    server.stop()
 
 
 @test
@@ -546,7 +562,7 @@ def option_file_of_the_client_library(db):
 def term_loses_nothing(db):
     """TERM while mail pours in: what got 250 is there, once; no process is left."""
     server = Server(db, GM_ALLOWED_HOSTS="*")
-    pids = server.workers() + [server.process.pid]
+    pids = two_workers(server) + [server.process.pid]
     acknowledged, lock = set(), threading.Lock()
 
     def sender(n):
@@ -682,11 +698,16 @@ def refused_addresses_are_told(db):
     server.stop()
 
 
+def two_workers(server):
+    """Once they serve; what is there before may be the child that checks the database."""
+    ok("two workers", wait(lambda: server.log().count(" worker-start ") == 2), server.log())
+    return server.workers()
+
+
 @test
 def dead_worker_is_replaced(db):
     server = Server(db)
-    ok("two workers", wait(lambda: len(server.workers()) == 2), server.workers())
-    before = server.workers()
+    before = two_workers(server)
     os.kill(before[0], signal.SIGKILL)
     ok("one is new", wait(lambda: len(server.workers()) == 2 and server.workers() != before, 10),
        server.workers())
@@ -699,9 +720,22 @@ def dead_worker_is_replaced(db):
 @test
 def dead_master_leaves_no_worker(db):
     server = Server(db)
-    pids = server.workers()
+    pids = two_workers(server)
     stop(server.process, signal.SIGKILL)
-    ok("workers end by themselves", gone(pids, 15))
+    ok("workers end by themselves", len(pids) == 2 and gone(pids, 15), pids)
+
+
+@test
+def worker_that_does_not_end_is_killed(db):
+    server = Server(db)
+    for pid in two_workers(server):
+        os.kill(pid, signal.SIGSTOP)
+    watch = Stopwatch()
+    server.process.send_signal(signal.SIGTERM)
+    same("it ends with 0", server.process.wait(30), 0)
+    ok("within 15 s", watch.took() < 15, watch.took())
+    ok("the log says whom it killed", server.log().count(" signal=9 restart=no") == 2, server.log())
+    server.stop()
 
 
 @test
