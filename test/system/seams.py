@@ -19,6 +19,7 @@ import selectors
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -1273,6 +1274,29 @@ def t13_answers_after_term(db):
         server.stop()
 
 
+@test
+def t13_who_has_gone_before_the_answer(db):
+    """Its mail has arrived whole, so it is stored, though nobody is there for the replies."""
+    server = Server(db, GSMTP_WORKERS="1")
+    for mails, what in (1, "served on"), (2, "TERM"):
+        c, (worker,) = session(server.port), server.workers()
+        with db.hung():
+            os.kill(worker, signal.SIGSTOP)
+            c.send(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<b@test.example>\r\nDATA\r\n\r\n.\r\n")
+            c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            c.close()                           # with RST: what it sent is there, no reply goes
+            os.kill(worker, signal.SIGCONT)
+            ok(what + ": the session ends", server.empty())
+            if what == "TERM":
+                server.process.send_signal(signal.SIGTERM)
+                time.sleep(0.5)
+                ok("TERM: the mail is waited for", worker in server.workers())
+        ok(what + ": the mail is stored", wait(lambda: server.log().count(" stored ") == mails))
+    same("TERM: it ends", server.process.wait(5 * SLOW), 0)
+    same("a row for each", db.count(), 2)
+    server.stop()
+
+
 MASKED = UNDER + ["import os, signal, sys\n"
                   "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
                   "os.execv(sys.argv[1], sys.argv[1:])"]
@@ -1430,12 +1454,13 @@ def t13_a_machine_without_a_name(db):
 class Relay(threading.Thread):
     """Between smtpd and MariaDB: it can hang, and it can cut what there is."""
 
-    def __init__(self, path):
+    def __init__(self, path, address="127.0.0.1"):
         super().__init__(daemon=True)
         self.path, self.hangs, self.ends = path, False, False
-        self.server = socket.create_server(("127.0.0.1", port()), backlog=100)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.server = socket.create_server((address, port()), family=family, backlog=100)
         self.address = self.server.getsockname()
-        self.host = "127.0.0.1:%d" % self.address[1]
+        self.host = ("[%s]:%d" if ":" in address else "%s:%d") % self.address[:2]
         self.other = {}
         self.start()
 
@@ -1487,6 +1512,18 @@ class Relay(threading.Thread):
         for s in list(self.other):
             s.close()
         self.server.close()
+
+
+@test
+def t14_a_database_at_an_ipv6_address(db):
+    """Without brackets all of it is the address, and the port the usual one."""
+    relay = Relay(db.socket, "::1")
+    for hosts in relay.host, "::1," + relay.host, relay.host + ",127.0.0.1:1":
+        server = Server(db, GSMTP_WORKERS="1", MYSQL_HOST=hosts)
+        same("MYSQL_HOST=" + hosts, wait(lambda: deliver_once(server) == 250, 10), True)
+        ok("it is what is connected to", server.logged("database %s: connected" % relay.host), server.log())
+        server.stop()
+    relay.end()
 
 
 @alone
