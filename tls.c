@@ -172,8 +172,7 @@ tls_new(int fd)
 void
 tls_end(struct tls *t)
 {
-	if (!t->broken && SSL_is_init_finished(t->ssl) &&
-	    !(SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN))
+	if (!t->broken && SSL_is_init_finished(t->ssl))
 		SSL_shutdown(t->ssl);
 	ERR_clear_error();
 }
@@ -226,19 +225,15 @@ tls_read(struct tls *t, void *dst, size_t cap)
 {
 	ERR_clear_error();
 	errno = 0;
-	return result(t, SSL_read(t->ssl, dst, cap < 1 << 30 ? (int)cap : 1 << 30),
-	    &t->reading, TLS_READ);
+	return result(t, SSL_read(t->ssl, dst, (int)cap), &t->reading, TLS_READ);
 }
 
 ssize_t
 tls_write(struct tls *t, const void *src, size_t len)
 {
-	if (len == 0)
-		return 0;
 	ERR_clear_error();
 	errno = 0;
-	return result(t, SSL_write(t->ssl, src, len < 1 << 30 ? (int)len : 1 << 30),
-	    &t->writing, TLS_WRITE);
+	return result(t, SSL_write(t->ssl, src, (int)len), &t->writing, TLS_WRITE);
 }
 
 int
@@ -258,9 +253,7 @@ tls_describe(const struct tls *t, char *dst, size_t cap)
 {
 	if (t->error != 0)
 		snprintf(dst, cap, "%s", reason(t->error));
-	else if (SSL_is_init_finished(t->ssl))
-		snprintf(dst, cap, "%s %s", SSL_get_version(t->ssl), SSL_get_cipher_name(t->ssl));
 	else
-		snprintf(dst, cap, "handshake not finished");
+		snprintf(dst, cap, "%s %s", SSL_get_version(t->ssl), SSL_get_cipher_name(t->ssl));
 	return dst;
 }

@@ -51,7 +51,7 @@ void	tls_end(struct tls *);		/* nothing more is written: close_notify, unless it
 void	tls_free(struct tls *);		/* tls_end() too; fd stays open */
 
 /*
- * As read() and write(): octets done, 0 at the end of the connection, or -1
+ * As read() and write(), for 1 to INT_MAX octets: those done, 0 at the end of the connection, or -1
  * with errno, EAGAIN where it must wait and EPROTO where TLS has failed for
  * good. After EAGAIN tls_write() must be called with the same octets again;
  * they may have moved, and more may follow them.

@@ -7,6 +7,7 @@ import shutil
 import smtplib
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -70,10 +71,19 @@ locked = [key + ".locked", key + ".old"]
 for name, form in zip(locked, ([], ["-traditional"])):
     same("openssl " + name, run(["openssl", "rsa", "-in", key, "-aes128", "-passout", "pass:word",
                                  "-out", name] + form)[0], 0)
+expired = os.path.join(secret, "past.pem")
+same("openssl " + expired, run(["openssl", "x509", "-in", cert, "-signkey", key, "-days", "-1",
+                                "-out", expired])[0], 0)
+both = os.path.join(secret, "both.pem")
+with open(both, "w") as f:
+    f.writelines(open(name).read() for name in (cert, key))
 
 
 for what, binary, a, b, status, words in (
         ("good", tls, cert, key, 0, "valid until"),
+        ("both in one file", tls, both, "", 0, "valid until"),
+        ("no key in that file", tls, cert, "", 1, "no private key"),
+        ("expired", tls, expired, key, 0, "EXPIRED on"),
         ("plain build", plain, cert, key, 1, "make tls"),
         ("no certificate file", tls, "/nonexistent.pem", key, 1, "/nonexistent.pem"),
         ("no key file", tls, cert, "/nonexistent.key", 1, "/nonexistent.key"),
@@ -110,6 +120,12 @@ for version, name in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1
     ok(name + ": Received names version and cipher", re.search(
         name.encode() + rb" (TLS_AES|ECDHE-RSA)[A-Z0-9_-]+\)", row["trace"]), row["trace"])
     ok(name + ": logged", server.logged(name))
+for what, how in ("without a word", struct.pack("ii", 0, 0)), ("with RST", struct.pack("ii", 1, 0)):
+    c = starttls(where)
+    c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+    c.close()
+    ok("a client that leaves %s: its session ends" % what, server.empty())
+ok("which is no error of TLS", "tls-error" not in server.log(), server.log())
 db.empty()
 c = session(where)
 same("without TLS: still taken", taken(c), 250)
