@@ -438,7 +438,7 @@ db_add(struct db *db, struct db_mail *m)
 		return DB_LOST;
 	if (db_too_big(db, c->mail.len + c->spare))
 		return DB_TOO_BIG;
-	if (gmtime_r(&c->date, &tm) == NULL || tm.tm_year < 70 || tm.tm_year > 8000 ||
+	if (gmtime_r(&c->date, &tm) == NULL ||
 	    strftime(m->date, sizeof(m->date), "%Y-%m-%d %H:%M:%S", &tm) == 0)
 		strcpy(m->date, "1970-01-01 00:00:00");
 	c->from.len = cut(c->from, ADDRESS_CHARS, 0);
@@ -761,12 +761,10 @@ step(struct conn *c, int ready)
 		c->waits = first ? mysql_stmt_prepare_start(&error, c->used, c->sql, c->sql_len) :
 		    mysql_stmt_prepare_cont(&error, c->used, ready);
 		break;
-	case EXECUTE:
+	default:		/* EXECUTE: none is stepped without a call */
 		c->waits = first ? mysql_stmt_execute_start(&error, c->used) :
 		    mysql_stmt_execute_cont(&error, c->used, ready);
 		break;
-	case NONE:
-		return 1;
 	}
 	if (c->waits)
 		return 0;
@@ -1233,6 +1231,7 @@ conn_check(const struct conn *c)
 	assert(mails == (c->state > IDLE ? c->sent : 0) && (mails > 0) == (c->state > IDLE));
 	assert((c->state == CLOSED) == (c->my == NULL));
 	assert((c->state == CLOSED || c->state == IDLE) == (c->call == NONE));
+	assert(c->call == NONE || c->waits != 0);
 	assert(c->state > IDLE || c->text == NULL);
 	assert(c->state != LARGE || (mails == 1 && c->part != P_NONE));
 	(void)mails;
@@ -1354,8 +1353,6 @@ db_timeout(const struct db *db)
 
 		if (c->state == CLOSED)
 			continue;
-		if (c->call != NONE && c->waits == 0)
-			return 0;
 		if (c->until < at)
 			at = c->until;
 		if (POLL_MS >= 0 && c->call != NONE && at > now + POLL_MS * MS)
@@ -1367,8 +1364,7 @@ db_timeout(const struct db *db)
 		at = v.turn;
 	if (at == LLONG_MAX)
 		return -1;
-	at = at <= now ? 0 : (at - now + MS - 1) / MS;
-	return at > INT_MAX ? INT_MAX : (long)at;
+	return at <= now ? 0 : (long)((at - now + MS - 1) / MS);
 }
 
 /* Goes on with a connection as far as it goes; ready: DB_*. */
@@ -1463,7 +1459,7 @@ host_parse(struct host *h, char *s)
 	char *colon = strrchr(s, ':'), *bracket = strchr(s, ']');
 
 	memset(h, 0, sizeof(*h));
-	snprintf(h->text, sizeof(h->text), "%s", *s ? s : "localhost");
+	snprintf(h->text, sizeof(h->text), "%s", s);
 	if (*s == '/') {
 		h->socket = s;
 		return;
@@ -1479,7 +1475,7 @@ host_parse(struct host *h, char *s)
 		*colon = '\0';
 		h->port = (unsigned)strtoul(colon + 1, NULL, 10);
 	}
-	h->name = *s ? s : NULL;
+	h->name = s;
 }
 
 struct db *
@@ -1540,8 +1536,6 @@ db_free(struct db *db)
 {
 	size_t i;
 
-	if (db == NULL)
-		return;
 	for (i = 0; db->conn && i < db->nconns; i++)
 		hang_up(&db->conn[i]);
 	free(db->conn);
