@@ -572,6 +572,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ FROM, "none in brackets", "From: Ann <ann@>\n\n", 0, "" },
 	{ FROM, "a backslash ends the name", "From: \"OAK\\\" <ann@oak.example>\n\n", 0, "ann@oak.example" },
 	{ FROM, "and a literal behind", "From: \"OAK\\\" <ann@[192.0.2.1]>\n\n", 0, "ann@[192.0.2.1]" },
+	{ FROM, "a word behind empty brackets", "From: Ann <> Oak\n\n", 0, "" },
+	{ FROM, "a word behind one in brackets", "From: Cron <root> Daemon\n\n", 0, "root" },
 	{ FROM, "right behind the name", "From: \"Ann\"ann@oak.example\n\n", 0, "ann@oak.example" },
 	{ FROM, "a backslash ends it", "From: ((a)\\", 0, "" },
 	{ PARAM, "no value", "a/b; c=", "c", "" },
