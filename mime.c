@@ -233,7 +233,7 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "", CP1252 },
 	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS },
 	{ " latin3 l3 ir109 ", "ISO-8859-3", OCTETS },
-	{ " latin4 l4 ir110 ", "ISO-8859-4", OCTETS },
+	{ " latin4 l4 ir110 ", "ISO-8859-4", OCTETS }, { " 37 ", "CP037", OCTETS },
 	{ " cyrillic latincyrillic ir144 ", "ISO-8859-5", OCTETS },
 	{ " arabic latinarabic asmo708 ecma114 ir127 ", "ISO-8859-6", OCTETS },
 	{ " greek greek8 latingreek ecma118 elot928 ir126 suneugreek ", "ISO-8859-7", OCTETS },

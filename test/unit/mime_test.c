@@ -368,6 +368,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("cp65000", "+AOQ-", "\xc3\xa4"), L("utf-8//translit", "\xc3\xa4\xff", "\xc3\xa4\xef\xbf\xbd"),
 	L("koi", "\xc1", "\xd0\xb0"), L("ms-ansi", "\x80", "\xe2\x82\xac"), L("l1", "\x80", "\xe2\x82\xac"),
 	L("codepage-1251", "\xcf", "\xd0\x9f"), L("CP00437", "\x81", "\xc3\xbc"), L("ccsid 00850", "\x81", "\xc3\xbc"),
+	L("x-cp037", "\xc1", "A"), L("ccsid 00037", "\xc1", "A"),
 	L("cp65001", "\xc3\xa4\xff", "\xc3\xa4\xef\xbf\xbd"), L("cp20866", "\xc1", "\xd0\xb0"), L("cp21866", "\xa4", "\xd1\x94"),
 	L("GB18030-2000", "\xc4\xe3", "\xe4\xbd\xa0"), L("x-cp20936", "\xc4\xe3", "\xe4\xbd\xa0"), L("Big5-ETEN", "\xa7\x41", "\xe4\xbd\xa0"),
 	L("JIS", "\033$B$\"\033(B", "\xe3\x81\x82"), L("_iso-2022-jp$ESC", "\033$B$\"\033(B", "\xe3\x81\x82"),
