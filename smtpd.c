@@ -3075,7 +3075,7 @@ check_database(const struct config *c)
 		waitpid(pid, &status, 0);
 		refuse("no answer within %ld s from MYSQL_HOST=%s (it hangs, the address is wrong, "
 		    "or its name cannot be looked up)", ms / 1000, c->text[MYSQL_HOST]);
-		status = 1;
+		status = got_stop ? refuse("told to stop") : 1;
 	} else if (WIFSIGNALED(status))
 		status = refuse("the check of MYSQL_HOST was ended by signal %d", WTERMSIG(status));
 	else {
@@ -3317,7 +3317,7 @@ main(int argc, char **argv)
 	    fcntl(master.log[1], F_SETFL, O_NONBLOCK) == -1)
 		die("pipe: %s", strerror(errno));
 	i = configure(cli.test ? "check" : "start");
-	if (got_stop)
+	if (got_stop && !cli.test)
 		exit(0);	/* with all in use still, for those who look for leaks */
 	if (i == -1)
 		die("%s", reason);

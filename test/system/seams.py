@@ -1187,6 +1187,27 @@ def t12_a_check_that_is_killed(db):
     server.stop()
 
 
+@test
+def t12_a_check_that_term_ends(db):
+    """TERM while HUP, or -t, looks at the database: what has not been seen is not told or taken."""
+    mute = Mute()
+    server = Server(db)
+    pids = settled(server)
+    server.config["MYSQL_HOST"] = mute.hosts
+    server.write()
+    server.hup()
+    wait(lambda: len(children(server.process.pid)) > len(pids))
+    same("TERM is heard", stop(server.process, signal.SIGTERM, 40), 0)
+    log = server.log()
+    same("nothing new is taken", log.count(" reload version="), 0)
+    same("nobody says that the database is away", log.count("database-away"), 0)
+    same("no worker is started", log.count("worker-start"), len(pids))
+    p = start([server.binary, "-t", "-c", server.file], os.path.join(DIR, "ended.err"))
+    ok("-t looks", wait(lambda: children(p.pid)))
+    same("-t that is ended has not found all well", stop(p, signal.SIGTERM, 40), 1)
+    mute.close()
+
+
 def noop(server):
     began = time.monotonic()
     with session(server.port) as c:
