@@ -1274,6 +1274,11 @@ struct view {
 	long long turn;		/* from when on one of them is used */
 };
 
+/*
+ * One more connection is opened when mails wait, none is idle or opening, and the youngest
+ * statement is as old as SHARE_TIME and SHARE_PART say; the first of all is opened unasked, for
+ * max_allowed_packet.
+ */
 static struct view
 look(const struct db *db)
 {

@@ -1,9 +1,9 @@
 /*
  * db.h - mails in, rows out
  *
- * db.c alone knows MySQL, and knows nothing of SMTP. Nothing here but
- * db_check() waits: the caller's select() does (db_watch, db_timeout), then
- * calls db_run(). Mails added while a statement is at the server make the
+ * db.c alone knows MySQL, and knows nothing of SMTP. Nothing here but db_check()
+ * waits, or the library for a host's name: the caller's select() does (db_watch,
+ * db_timeout), then calls db_run(). Mails added while a statement is at the server make the
  * next one, so that they share its commit.
  */
 #ifndef DB_H
@@ -26,6 +26,12 @@ struct db_config {
 	size_t max_size;	/* largest mail, octets: the table must hold it */
 };
 
+/*
+ * DB_LOST comes from: db_add() and connect_failed(), all hosts hopeless or away too long;
+ * send_next(), no memory; statement_failed(), an error that is not the mail's or that makes
+ * one mail suspect; statement_done(), an answer that cannot be right; late() and db_run(),
+ * no answer in time. From no other place.
+ */
 enum db_status {
 	DB_PENDING,		/* no answer yet */
 	DB_STORED,		/* committed, every row of it */

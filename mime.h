@@ -108,7 +108,7 @@ size_t	mime_text(const struct mime_part *, char *dst, size_t cap);
  * Finds what a person would read: the first text/html or text/plain that is not
  * blank and no attachment. HTML is better only than plain text that it is an
  * alternative of. Where there is none: other text, that of a message within,
- * what should have had parts. 0 where nothing is found, with first's body empty.
+ * what should have had parts. 0: there is no text; first is blank then, or empty.
  */
 int	mime_body(const char *msg, size_t len, struct mime_body *);
 

@@ -164,8 +164,9 @@ struct transaction {
 	char *from;			/* reverse-path without its <>, "" for the null one */
 	struct buffer rcpt;		/* forward-paths, each with its NUL */
 	size_t rcpts;
-	struct buffer mail;		/* trace fields, then the message; mail_free() frees it, */
-	struct buffer columns;		/* and what save_email() made of it: body, rows, text */
+	/* Both are freed by mail_free(): in answer(), or at the transaction's failure. */
+	struct buffer mail;		/* trace fields, then the message */
+	struct buffer columns;		/* of make_columns(): the decoded body, rows, text */
 	size_t trace;			/* where the message starts */
 	uint64_t size;			/* octets of the message seen, stored or not */
 	int fail;			/* its first failure: what the end of data will answer */
@@ -802,7 +803,7 @@ transaction_fail(struct session *s, int code)
 static uint64_t
 size_limit(void)
 {
-	size_t max = db_max_mail(worker.db) - TRACE_MAX;	/* never less than 3 KB */
+	size_t max = db_max_mail(worker.db) - TRACE_MAX;	/* the first is 3 KB or more */
 
 	return max < (uint64_t)conf.num[GSMTP_MAX_SIZE] ? max : (uint64_t)conf.num[GSMTP_MAX_SIZE];
 }
@@ -939,8 +940,7 @@ reply_failure(struct session *s, int code)
 
 /*
  * What the database says of a mail as the reply that ends its transaction; 0: nothing yet.
- * DB_LOST is an error that known[] or statement_failed() in db.c takes for the server's own, a
- * connection that ended without an answer (lose()), or a deadline (db_run(), late()).
+ * Every 451 is made here, of DB_LOST; db.h says where that comes from.
  */
 static int
 code_of(enum db_status status)
@@ -1143,7 +1143,8 @@ read_message(const struct session *s, struct mime_body *found, struct db_columns
 
 /*
  * The message is whole: parse it and hand it to the database. The transaction
- * waits in STORING until answer(), or is answered here where it cannot wait.
+ * waits in STORING until answer(), or is answered here where it cannot wait. A client that
+ * hangs up meanwhile changes nothing: the mail is stored and logged, its reply is dropped.
  */
 static void
 save_email(struct session *s)
@@ -3087,7 +3088,7 @@ check_database(const struct config *c)
 	return status;
 }
 
-/* All that workers need of a configuration, before any of it is taken; 0, or -1 with the reason. */
+/* All that workers need of a configuration; none of it but the log is in use yet. 0, -1: why. */
 static int
 prepare(struct config *c)
 {
