@@ -174,6 +174,7 @@ tls_end(struct tls *t)
 {
 	if (!t->broken && SSL_is_init_finished(t->ssl))
 		SSL_shutdown(t->ssl);
+	t->broken = 1;
 	ERR_clear_error();
 }
 
