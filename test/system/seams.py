@@ -1166,16 +1166,21 @@ def t12_hosts_that_hang(db):
     mute.close()
 
 
-@test
-def t12_a_check_that_is_killed(db):
-    """A HUP whose look at the database is killed has seen nothing: it is refused, and says why."""
-    mute = Mute()
-    server = Server(db)
+def looking(db):
+    """A database that hangs, a server that HUP has look at it just now, its workers."""
+    mute, server = Mute(), Server(db)
     pids = settled(server)
     server.config["MYSQL_HOST"] = mute.hosts
     server.write()
     server.hup()
     wait(lambda: len(children(server.process.pid)) > len(pids))
+    return mute, server, pids
+
+
+@test
+def t12_a_check_that_is_killed(db):
+    """A HUP whose look at the database is killed has seen nothing: it is refused, and says why."""
+    mute, server, pids = looking(db)
     time.sleep(0.2)                     # or it is another that has just begun to be one
     for pid in set(children(server.process.pid)) - set(pids):
         os.kill(pid, signal.SIGKILL)
@@ -1190,13 +1195,7 @@ def t12_a_check_that_is_killed(db):
 @test
 def t12_a_check_that_term_ends(db):
     """TERM while HUP, or -t, looks at the database: what has not been seen is not told or taken."""
-    mute = Mute()
-    server = Server(db)
-    pids = settled(server)
-    server.config["MYSQL_HOST"] = mute.hosts
-    server.write()
-    server.hup()
-    wait(lambda: len(children(server.process.pid)) > len(pids))
+    mute, server, pids = looking(db)
     same("TERM is heard", stop(server.process, signal.SIGTERM, 40), 0)
     log = server.log()
     same("nothing new is taken", log.count(" reload version="), 0)
