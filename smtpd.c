@@ -974,10 +974,11 @@ answer(struct session *s, int code)
 		n[N_MAILS]++, n[N_ROWS] += s->tx.rcpts, n[N_OCTETS] += s->tx.size;
 	else
 		n[code < 500 ? N_DEFERRED : N_REFUSED]++;
-	log_line(s->id, "%s hash=%s from=<%s> to=<%s> rcpts=%lu size=%llu wait=%lldms client=%s "
-	    "tls=%s code=%d", event, hash, log_value(s->tx.from, from),
-	    log_value(s->tx.rcpt.ptr, to), (unsigned long)s->tx.rcpts,
-	    (unsigned long long)s->tx.size, wait, s->peer, tls, code);
+	/* The addresses last: octets that are shown as \xHH may be more than a line holds. */
+	log_line(s->id, "%s hash=%s code=%d client=%s tls=%s rcpts=%lu size=%llu wait=%lldms "
+	    "from=<%s> to=<%s>", event, hash, code, s->peer, tls, (unsigned long)s->tx.rcpts,
+	    (unsigned long long)s->tx.size, wait, log_value(s->tx.from, from),
+	    log_value(s->tx.rcpt.ptr, to));
 	transaction_reset(s);
 	if (code == 250) {
 		s->errors = 0;

@@ -123,6 +123,15 @@ for p in PRINTABLE + UTF8 + EIGHT_BIT:
     same(what + ": taken", transaction(helo=p), 250)
     trace(what, row(what))
 
+# -- addresses of which the line of the log cannot show all: what else it says is whole
+
+long_one = "\u00e9".encode() * 153 + b"@test.example"
+same("addresses of 319 octets: taken",
+     transaction(long_one, long_one, b"Subject: x\r\n\r\n"), 250)
+same("addresses of 319 octets: recipient", row("addresses of 319 octets")["recipient"], long_one)
+cut = [l for l in lines() if re.search(rb" stored .* code=250 client=127\.0\.0\.1 .*(\\xc3\\xa9){9}", l)]
+same("addresses of 319 octets: a line with code and client", len(cut), 1)
+
 # -- the message: header fields, labels, bodies
 
 for p in ALL:
@@ -164,8 +173,8 @@ same("the log: a line for each mail stored, none forged",
 for l in lines():
     if re.match(rb"\S+ \d+ \d+ stored ", l):
         ok("the log: values stay within their <>", re.fullmatch(
-            rb"\S+ \d+ \d+ stored hash=[0-9a-f]{32} from=<[^ <>]*> to=<[^ <>]*> rcpts=1 "
-            rb"size=\d+ wait=\d+ms client=127\.0\.0\.1 tls=- code=250", l), l)
+            rb"\S+ \d+ \d+ stored hash=[0-9a-f]{32} code=250 client=127\.0\.0\.1 tls=- rcpts=1 "
+            rb"size=\d+ wait=\d+ms from=<[^ <>]*> to=<([^ <>]*>|[^ <>]*\\xc3)", l), l)
 same("the table is there, and empty", db.count(), 0)
 with open(server.log_file[:-3] + "err", "rb") as f:
     ok("the console shows nothing but printable text", re.fullmatch(rb"[ -~\n]*", f.read()))
