@@ -1486,10 +1486,10 @@ host_parse(struct host *h, char *s)
 struct db *
 db_new(const struct db_config *conf)
 {
-	static const char words[] = INTO "`` (" COLUMNS ") " VALUES, localhost[] = "localhost";
+	static const char words[] = INTO "`` (" COLUMNS ") " VALUES;
 	struct db *db = calloc(1, sizeof(*db));
 	int lock = conf->timeout > 6 ? conf->timeout - 5 : 1;
-	const char *list = conf->hosts[strspn(conf->hosts, ", \t")] ? conf->hosts : localhost, *p;
+	const char *p;
 	char *d, *s;
 	size_t i;
 
@@ -1502,10 +1502,10 @@ db_new(const struct db_config *conf)
 	db->conf.name = *conf->name ? conf->name : NULL;
 	db->nconns = conf->connections < 1 ? 1 : conf->connections < CONNS ?
 	    (size_t)conf->connections : CONNS;
-	for (p = list, i = 1; *p; p++)
+	for (p = conf->hosts, i = 1; *p; p++)
 		i += *p == ',';
 	db->conn = calloc(db->nconns, sizeof(*db->conn));
-	db->hosts = malloc((size_t)(p - list) + 1);
+	db->hosts = malloc((size_t)(p - conf->hosts) + 1);
 	db->host = malloc(i * sizeof(*db->host));
 	db->insert = malloc(sizeof(words) + 2 * strlen(conf->table));
 	if (db->conn == NULL || db->hosts == NULL || db->host == NULL || db->insert == NULL) {
@@ -1514,7 +1514,7 @@ db_new(const struct db_config *conf)
 	}
 	for (i = 0; i < db->nconns; i++)
 		db->conn[i].db = db;
-	strcpy(db->hosts, list);
+	strcpy(db->hosts, conf->hosts);
 	for (s = strtok_r(db->hosts, ", \t", &d); s; s = strtok_r(NULL, ", \t", &d))
 		host_parse(&db->host[db->nhosts++], s);
 	for (d = put(db->insert, INTO "`"), p = conf->table; *p; *d++ = *p++)

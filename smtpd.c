@@ -2522,8 +2522,8 @@ config_takes(int i, struct mime_span item)
 }
 
 /*
- * Takes one value. An empty one is the default, but of MYSQL_HOST, USER, PASS and DB it is what
- * the client library's option files say. 0, or -1 with the reason.
+ * Takes one value. An empty one is the default, but an empty MYSQL_DB, as MYSQL_USER and PASS,
+ * is what the client library's option files say. 0, or -1 with the reason.
  */
 static int
 config_set(struct config *c, int i, const char *value, const char *source)
@@ -2536,7 +2536,7 @@ config_set(struct config *c, int i, const char *value, const char *source)
 
 	if (kind == DOMAINS || kind == DOMAIN)
 		value = to_ascii(value, strlen(value));
-	if (*value == '\0' && !(i >= MYSQL_HOST && i <= MYSQL_DB))
+	if (*value == '\0' && i != MYSQL_DB)
 		value = settings[i].value;
 	item = (struct mime_span){ rest = value, strlen(value) };
 	if (list)

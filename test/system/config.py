@@ -515,6 +515,10 @@ def empty_is_the_default(db):
                             ("GM_MAIL_TABLE", "new_mail"), ("GSMTP_USER", "nobody"),
                             ("GSMTP_TIMEOUT", "300"), ("GSMTP_MAX_CLIENTS_PER_IP", "500")):
             same("%s: %s" % (how, name), values.get(name), value)
+    said = run("-t", "-c", FILE, env={"MYSQL_HOST": "", "MYSQL_DB": "", "MYSQL_USER": ""})[1]
+    values = dict(re.findall("(?m)^([A-Z_]+)=(.*)", said))
+    same("MYSQL_HOST is a default, the others are for the option files",
+         [values.get(n) for n in ("MYSQL_HOST", "MYSQL_DB", "MYSQL_USER")], ["localhost", "", ""])
     status, said = run("-t", "-c", FILE, env={"GM_ALLOWED_HOSTS": ""})
     ok("but GM_ALLOWED_HOSTS must be set", status == 1 and "GM_ALLOWED_HOSTS is not set" in said, said)
 

@@ -1150,7 +1150,7 @@ test_check(void)
 	conf.hosts = socket_path;
 	conf.hosts = "localhost:1";
 	check(1, "localhost:1: 200", "", "");		/* TCP, not the library's socket */
-	conf.hosts = " , ,";
+	conf.hosts = " , localhost,";
 	check(1, "localhost: 2", "", "");
 	conf.hosts = "127.0.0.1:1,";
 	check(1, "127.0.0.1:1: 200", "", "");		/* and no other */
