@@ -83,7 +83,9 @@ enum {
 	HOT_MS = 500,
 	COLD_MS = 2,		/* what an idle session's first word may wait beside busy ones, */
 	COLD_MAX = 16,		/* or this, where none has spoken lately */
-	BUSY_TIMEOUT = 10,	/* seconds for a command while most connections are in use */
+	RATE = 500,		/* octets a second that a message must bring on average, */
+	BUSY_RATE = 10000,	/* or this, while most connections or most memory is in use, */
+	BUSY_TIMEOUT = 10,	/* and seconds for a command then */
 	LINGER = 2,		/* seconds to let a client read why it was cut off */
 	DB_CONNECTIONS = 32,	/* to the database, of all workers, where these are not more */
 	CALL_MS = 2000,		/* for what has arrived, once TERM has come, */
@@ -2037,7 +2039,7 @@ session_timeout(struct session *s, int busy)
 	if (s->state == CLOSING)
 		limit = LINGER;
 	else if (s->state >= CHUNKED)	/* of the whole message, between its chunks too */
-		limit += (long long)(s->tx.size / 500);
+		limit += (long long)(s->tx.size / (busy ? BUSY_RATE : RATE));
 	if (now - s->since <= limit * 1000)
 		return;
 	if (s->state != CLOSING && s->state != PROXY && s->out.len == 0) {
@@ -2238,7 +2240,8 @@ tick(void)
 	hear_signals();
 	if (getppid() != worker.master)		/* it is gone */
 		got_stop = 1;
-	busy = board_sum(N_CLIENTS) > (uint64_t)conf.num[MAX_SMTP_CLIENTS] * 3 / 4;
+	busy = board_sum(N_CLIENTS) > (uint64_t)conf.num[MAX_SMTP_CLIENTS] * 3 / 4 ||
+	    board_sum(N_HELD) > (uint64_t)conf.num[GSMTP_MAX_MEMORY] / 4 * 3;
 	for (fd = worker.top; fd >= 0; fd--)
 		if (worker.session[fd])
 			session_timeout(worker.session[fd], busy);

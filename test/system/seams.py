@@ -457,6 +457,31 @@ def t04_a_message_in_chunks_has_its_time(db):
     server.stop()
 
 
+@test
+def t04_slow_messages_while_memory_is_short(db):
+    """Messages that do not go on: they stay while there is memory, and go while most is in use."""
+    server = Server(db, GSMTP_TIMEOUT="1", GSMTP_MAX_MEMORY="1000000")
+
+    def begin():
+        c = session(server.port)
+        for line in ("MAIL FROM:<a@test.example>", "RCPT TO:<b@test.example>", "DATA"):
+            c.command(line)
+        c.send(b"Subject: slow\r\n" * 2600)        # 39,000 octets
+        return c
+
+    first, clients = begin(), []
+    time.sleep(5)
+    ok("one that has 1 + 78 s is there after 5", not select.select([first.sock], [], [], 0)[0])
+    clients = [begin() for _ in range(20)]
+    ok("memory is short", wait(lambda: int(server.counters()["held"]) > 750000, 5))
+    ok("not for long: 1 + 4 s", wait(lambda: int(server.counters()["held"]) <= 750000, 6 + 3 * SLOW))
+    ready = select.select([c.sock for c in clients + [first]], [], [], 0)[0]
+    cut_off = [c for c in clients + [first] if c.sock in ready]
+    same("who was too slow has 421", {safe(lambda c=c: c.reply()[0]) for c in cut_off}, {421})
+    close(clients + [first])
+    server.stop()
+
+
 # -- 5: a body that grows
 
 @test
