@@ -10,8 +10,8 @@
  * commit of others and then for its own. Where commits are quick the next
  * statement waits a moment for more mails, as long as mails do come together: a
  * statement for one row costs the server more than that.
- * Connections are opened when mails need them, and closed when they have had
- * nothing to do for a minute.
+ * The first connection is opened at the start, more when mails need them; each is
+ * closed when it has had nothing to do for a minute.
  *
  * The states of a connection, what can be known in each, and what ends it:
  *
@@ -31,7 +31,7 @@
  *
  * PREPARING and LARGE end after HUNG_TIME (or MYSQL_TIMEOUT, if that is less) without an
  * answer, or at their mails' deadline; the mails go back to the queue. STORING ends when
- * both are over.
+ * both are over. Where all connections hang and mails wait, the oldest ends at once.
  *
  * Rows travel as parameters of prepared statements, one for each number of rows:
  * the server then neither parses nor unescapes them, which is half of what text
@@ -78,7 +78,7 @@
 #define SECOND (1000 * MS)
 #define SHARE_TIME (3 * MS)		/* a younger statement collects for the next one, */
 #define SHARE_PART 2			/* or than this part of what statements took lately */
-#define PAUSE_MAX 2000LL		/* where they take less: 1/1000 of that longer, at most */
+#define PAUSE_MAX 2000LL		/* the pause after a quick one, in thousandths of it */
 #define HUNG_TIME (10 * SECOND)		/* a statement older than this hangs */
 #define CONNECT_TIME (5 * SECOND)	/* one host, until it may be written to */
 #define IDLE_TIME (60 * SECOND)
@@ -200,8 +200,8 @@ struct db {
 
 /*
  * What the server's errors mean: nothing was stored. DEFER: the mails are DB_LOST at
- * once. ELSEWHERE: they go back to the queue, the connection is closed. SEARCH: a mail
- * may be to blame and is searched for, DB_LOST when found; REFUSE: it is DB_REFUSED.
+ * once. ELSEWHERE: they go back to the queue, the connection is closed. SEARCH, REFUSE: one
+ * mail may be to blame and is searched for; found, it is DB_LOST or DB_REFUSED.
  */
 enum verdict { DEFER, ELSEWHERE, SEARCH, REFUSE };
 

@@ -18,7 +18,7 @@
 struct db_text { const char *ptr; size_t len; };
 
 struct db_config {
-	const char *hosts;	/* one or more, by commas, tried in order: host, host:port, /socket */
+	const char *hosts;	/* one at least, by commas, in order: host, host:port, /socket */
 	const char *user, *pass, *name;	/* "": as the client library's option files say */
 	const char *table;
 	int timeout;		/* seconds a mail may wait */

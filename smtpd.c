@@ -69,6 +69,7 @@ enum {
 	READ_MAX = 131072,	/* octets of a message taken from one client at once */
 	COMMANDS_MAX = 512,	/* octets of commands: who pipelines must not make others wait */
 	OUT_MAX = 8192,		/* replies waiting for a client before it is read no further */
+	RCPT_FREE = 8192,	/* octets of recipients that room() is not asked for */
 	OWN_MAX = 1048576,	/* larger pieces of memory go back to the system one by one */
 	SPARE_FDS = 22,		/* descriptors of a worker that are not clients */
 	/* A line of the log, without its time: a pipe takes so much whole. */
@@ -155,6 +156,7 @@ struct config {
 
 struct buffer { char *ptr; size_t len, cap; };
 
+/* The order counts: from CHUNKED on there is a message, before STORING input runs. */
 enum state { PROXY, NEW, GREETED, MAIL, RCPT, CHUNKED, DATA, CHUNK, STORING, CLOSING };
 #define IN(state) (1u << (state))
 
@@ -222,8 +224,8 @@ static const char *const count_names[COUNTS] = {
 
 /*
  * The board is shared memory, a slot a worker, for the master's whole life. A worker
- * writes its own slot alone; its siblings read it for the limits that all share, the
- * master for the log, and believes nothing of it. A slot that is nobody's is zero.
+ * writes its own slot alone. Its siblings read it, and trust it, for the limits that all
+ * share; the master reads it for the log and trusts nothing. A slot that is nobody's is zero.
  */
 struct board {
 	int used;			/* how many of them have ever been somebody's */
@@ -249,9 +251,9 @@ static struct {
 	int test;			/* -t */
 } cli = { .port = "25" };
 
-/* The master's, which its workers inherit and never change, but for the board. */
-static volatile struct board *board;
+static volatile struct board *board;	/* made by the master */
 static sigset_t unblocked;		/* while a loop sleeps */
+/* What each process was told by signals. */
 static volatile sig_atomic_t got_stop, got_hup, got_usr1, got_drain;
 
 static long long now;			/* ms, monotonic, of this turn of the loop */
@@ -514,7 +516,7 @@ show_held(void)
 /*
  * May n octets more be held? Asked before messages, columns and many recipients take
  * memory. Commands, replies, a few recipients and the rest of a read are counted, but not
- * asked for: they are some kilobytes a connection.
+ * asked for: they are some kilobytes a connection. The session itself is not counted.
  */
 static int
 room(size_t n)
@@ -566,6 +568,7 @@ reply(struct session *s, int code, const char *status, const char *fmt, ...)
 	size_t i, n;
 	int len;
 
+	/* What a mail or an address is refused for is no error of the dialogue. */
 	if (code >= 500 && code != 550 && code != 552 && code != 554 &&
 	    ++s->errors > conf.num[GSMTP_MAX_ERRORS]) {
 		code = 421;
@@ -1431,7 +1434,7 @@ cmd_rcpt(struct session *s, char *arg)
 		reply(s, 550, "5.7.1", "relay refused");
 	else if (s->tx.rcpts >= (size_t)conf.num[GSMTP_MAX_RCPT])
 		reply(s, 452, "4.5.3", "too many recipients");
-	else if ((s->tx.rcpt.len > OUT_MAX && !room(s->tx.rcpt.len)) ||
+	else if ((s->tx.rcpt.len > RCPT_FREE && !room(s->tx.rcpt.len)) ||
 	    hold(&s->tx.rcpt, path, strlen(path) + 1) == -1)
 		reply_failure(s, 452);
 	else {
