@@ -241,7 +241,7 @@ fuzz_time(void)
 
 /* ---- TLS ---- */
 
-struct tls { int fd, done; size_t read, len, at; char record[64]; };
+struct tls { int fd, done; size_t read, written, len, at; char record[64]; };
 
 struct tls *
 tls_new(int fd)
@@ -305,10 +305,15 @@ tls_read(struct tls *t, void *dst, size_t cap)
 ssize_t
 tls_write(struct tls *t, const void *src, size_t len)
 {
+	ssize_t n;
+
 	if (handshake(t) != 1)
 		return -1;
-	check(t->read > 0 || memcmp(src, "421", 3) == 0, "the client speaks first after a handshake");
-	return fuzz_write(t->fd, src, len);
+	check(t->read > 0 || t->written > 0 || memcmp(src, "421", 3) == 0,
+	    "the client speaks first after a handshake");
+	if ((n = fuzz_write(t->fd, src, len)) > 0)
+		t->written += (size_t)n;
+	return n;
 }
 
 int
