@@ -590,6 +590,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	  "\xe4", 0, "<meta charset=koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r-koi8-r>\xc3\xa4" },
 	{ SUBJECT, "one line", "Subject: a\r\n", 0, "a" },
 	{ BODY, "CR CR LF", "A: b\r\r\n\r\r\nyes\r\r\nTo: x\r\r\n", 0, "yes\r\r\nTo: x\r\r\n" },
+	{ BODY, "CR x LF", "A: b\n\rx\n\nyes\n", 0, "yes\n" },
 	{ BODY, "CR CR LF in parts", "Content-Type: multipart/mixed; boundary=b\r\r\n\r\r\n--b\r\r\n" HTML "\r\r\nyes\r\n--b--\r\r\n", 0,
 	  "yes" },
 	{ BODY, "a line that begins with CR", "A: b\n\ra\n\nyes", 0, "yes" },
