@@ -218,6 +218,7 @@ static const struct known {
 	const char *hint;	/* an operator must mend it: how */
 } known[] = {
 	{ 1021, DEFER, DISK }, { 1030, DEFER, DISK }, { 1114, DEFER, DISK },
+	{ 13, DEFER, "GSMTP_USER has no right to open this socket" },
 	{ 1044, DEFER, GRANT }, { 1045, DEFER, LOGIN }, { 1698, DEFER, LOGIN },
 	{ 1130, DEFER, "the server does not let this host in: " LOGIN },
 	{ 1049, DEFER, "CREATE DATABASE %d, or check MYSQL_DB" },
@@ -271,6 +272,8 @@ judge(unsigned error, const char *state, const char *text)
 		return &refused;	/* a trigger's SIGNAL */
 	if (error == 1062 && len > 8 && strcmp(text + len - 8, "PRIMARY'") == 0)
 		error = 1467;
+	if (error == 2002 && strstr(text, "(13"))
+		error = 13;		/* EACCES, everywhere */
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (known[i].error == error)
 			return &known[i];
@@ -904,8 +907,8 @@ connect_failed(struct conn *c)
 {
 	struct db *db = c->db;
 	unsigned error = c->my == NULL ? 2008 : c->failed ? error_of(c) : 2013;
-	const char *hint = judge(error, "", "")->hint, *text = c->my == NULL ? "out of memory" :
-	    c->failed ? mysql_error(c->my) : "no answer";
+	const char *text = c->my == NULL ? "out of memory" : c->failed ? mysql_error(c->my) :
+	    "no answer", *hint = judge(error, "", text)->hint;
 
 	if (news(db, c->host, error, text, hint))
 		db->was = NULL;

@@ -1058,6 +1058,18 @@ def t12_an_account_of_the_workers(db):
             server.stop()
 
 
+def closed_socket(db):
+    """The database's socket, where root alone can walk to."""
+    closed = os.path.join(DIR, "closed")
+    os.makedirs(closed, exist_ok=True)
+    os.chmod(closed, 0o700)
+    link = os.path.join(closed, "sock")
+    if os.path.lexists(link):
+        os.unlink(link)
+    os.symlink(db.socket, link)
+    return link
+
+
 @test
 def t12_files_of_the_workers(db):
     home = os.path.join(DIR, "home")
@@ -1074,16 +1086,11 @@ def t12_files_of_the_workers(db):
             if want:
                 status, text = smtpd(db, seconds=5, env={"HOME": home}, MYSQL_USER=None)
                 ok("a start with one: 1 and why", status == 1 and text, (status, text))
-    closed = os.path.join(DIR, "closed")
-    os.makedirs(closed, exist_ok=True)
-    os.chmod(closed, 0o700)
-    link = os.path.join(closed, "sock")
-    if os.path.lexists(link):
-        os.unlink(link)
-    os.symlink(db.socket, link)
-    status, text = smtpd(db, "-t", MYSQL_HOST=link)
-    ok("-t with a socket that workers cannot walk to: 1 and why", status == 1 and link in text,
-       (status, text))
+    link = closed_socket(db)
+    for option in ["-t"], []:
+        status, text = smtpd(db, *option, seconds=5, MYSQL_HOST=link)
+        ok("%s with a socket that workers cannot walk to: 1 and why" % option,
+           status == 1 and link in text and "GSMTP_USER has no right" in text, (status, text))
     status, text = smtpd(db, "-t", MYSQL_HOST=link, GSMTP_USER="root")
     same("-t where they are root", status, 0)
 
@@ -1100,6 +1107,7 @@ def spoiled(db):
     yield "no such database", {"MYSQL_DB": "no_such_database"}
     yield "wrong password", {"MYSQL_USER": "t12h", "MYSQL_PASS": "wrong"}
     yield "no right to", {"MYSQL_USER": "t12h", "MYSQL_PASS": "right", "GM_MAIL_TABLE": "other"}
+    yield "a socket of root's", {"MYSQL_HOST": closed_socket(db)}
 
 
 @test
