@@ -293,15 +293,15 @@ static struct {
  * lines go again. No line is longer than what a pipe takes whole.
  */
 static struct {
-	int fd;				/* the file, -1: standard error; a worker's: the pipe */
+	int fd;				/* a file; -1: standard error, -2: not known yet; a pipe */
 	int is_worker;
 	long pid;			/* getpid() is a system call */
 	char buf[32768];		/* whole lines; of the first a part may have gone */
 	size_t len;
-	int refused;			/* by a full disk, or a reader that is gone */
+	int refused;			/* by a full disk, or a reader that is gone, or as yet */
 	long long since;		/* ms: how old the oldest line in buf is */
 	unsigned long dropped;
-} journal = { .fd = -1 };
+} journal = { .fd = -2, .refused = 1 };
 
 static void	log_line(unsigned long session, const char *fmt, ...);
 
@@ -424,11 +424,12 @@ log_open(const char *path)
 	if (*path && (fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_NONBLOCK,
 	    0640)) == -1)
 		return -1;
-	if (journal.fd != -1) {		/* what was said before there is one goes into it */
+	if (journal.fd >= 0) {		/* what was said before there is one goes into it */
 		log_flush();
 		close(journal.fd);
 	}
 	journal.fd = fd;
+	journal.refused = 0;
 	return 0;
 }
 
@@ -439,6 +440,8 @@ die(const char *fmt, ...)
 	va_list ap;
 
 	fflush(stdout);
+	if (journal.fd == -2)
+		journal.fd = -1;
 	log_flush();
 	fputs("smtpd: ", stderr);
 	va_start(ap, fmt);
@@ -2667,13 +2670,14 @@ config_finish(struct config *c)
 	char name[256] = "";
 	const char *list = c->text[GSMTP_LISTEN];
 	struct mime_span item;
-	long cpus = 1, need, fds = FDS - SPARE_FDS;
+	long cpus = 1, need, fds = FDS - SPARE_FDS, size = c->num[GSMTP_MAX_SIZE];
 
 	while (next_item(&list, &item))
 		fds -= 2;
-	if (fds < 1)
-		return refuse("%s: GSMTP_LISTEN: too many addresses", c->source[GSMTP_LISTEN]);
-	need = (c->num[MAX_SMTP_CLIENTS] + fds - 1) / fds;
+	need = fds < 1 ? SLOTS : (c->num[MAX_SMTP_CLIENTS] + fds - 1) / fds;
+	if (need > SLOTS / 2)
+		return refuse("%s: GSMTP_LISTEN: too many addresses for MAX_SMTP_CLIENTS=%ld",
+		    c->source[GSMTP_LISTEN], c->num[MAX_SMTP_CLIENTS]);
 	if (*c->text[GM_ALLOWED_HOSTS] == '\0')
 		return refuse("GM_ALLOWED_HOSTS is not set: it names the domains to take mail for, "
 		    "as in GM_ALLOWED_HOSTS=example.org,*.example.org");
@@ -2697,9 +2701,11 @@ config_finish(struct config *c)
 		    "processors online");
 	if (c->num[GSMTP_WORKERS] < need)
 		config_number(c, GSMTP_WORKERS, need, "raised for MAX_SMTP_CLIENTS");
-	if (c->num[GSMTP_MAX_SIZE] > c->num[GSMTP_MAX_MEMORY])
-		log_line(0, "warning GSMTP_MAX_SIZE=%s is more than GSMTP_MAX_MEMORY=%s: larger "
-		    "mail gets 452", c->text[GSMTP_MAX_SIZE], c->text[GSMTP_MAX_MEMORY]);
+	/* The message, by a quarter larger while it grows, and room for its text. */
+	size += size / 4 + (size < BODY_MAX / 3 ? 3 * size : BODY_MAX);
+	if (size > c->num[GSMTP_MAX_MEMORY])
+		log_line(0, "warning GSMTP_MAX_MEMORY=%s is little for GSMTP_MAX_SIZE=%s: large "
+		    "mail gets 452", c->text[GSMTP_MAX_MEMORY], c->text[GSMTP_MAX_SIZE]);
 	return 0;
 }
 
@@ -3095,19 +3101,18 @@ check_database(const struct config *c)
 	return status;
 }
 
-/* All that workers need of a configuration; none of it but the log is in use yet. 0, -1: why. */
+/* All that workers need of a configuration; nothing but the log is in use yet. 0, -1: why. */
 static int
 prepare(struct config *c)
 {
 	const char *log = c->text[GSMTP_LOG_FILE];
-	int fresh = access(log, F_OK) == -1;
+	struct stat st;
+	int fresh;
 	long room;
 
-	if (log_open(log) == -1)
-		return refuse("%s: GSMTP_LOG_FILE=%.900s: %s", c->source[GSMTP_LOG_FILE], log,
-		    strerror(errno));
-	if (cli.test && fresh)
-		unlink(log);
+	if (master.nchildren + c->num[GSMTP_WORKERS] > SLOTS)
+		return refuse("%d workers serve or drain, and GSMTP_WORKERS=%ld more are too many: "
+		    "send HUP again later", master.nchildren, c->num[GSMTP_WORKERS]);
 	if (tls_load(c->text[GSMTP_TLS_CERT], c->text[GSMTP_TLS_KEY], c->tls, sizeof(c->tls)) == -1)
 		return refuse("%s", c->tls);
 	if (find_user(c) == -1 || listen_all(c) == -1)
@@ -3117,6 +3122,13 @@ prepare(struct config *c)
 		    SPARE_FDS + c->listen.n + 1);
 	else
 		c->away = check_database(c);
+	/* Last of all, for it is in use from here on. */
+	fresh = lstat(log, &st) == -1;
+	if (c->away != -1 && log_open(log) == -1)
+		c->away = refuse("%s: GSMTP_LOG_FILE=%.900s: %s", c->source[GSMTP_LOG_FILE], log,
+		    strerror(errno));
+	if (cli.test && fresh)
+		unlink(log);
 	if (c->away == -1) {
 		listen_drop(&c->listen, &conf.listen);
 		return -1;

@@ -169,6 +169,9 @@ def mistakes(db):
             "GM_MAIL_TABLE", "64 characters")
     mistake("more addresses than descriptors", rest + "GM_ALLOWED_HOSTS=a.org\n", "environment",
             "GSMTP_LISTEN: too many addresses", env={"GSMTP_LISTEN": ",".join(["127.0.0.1"] * 600)})
+    mistake("more addresses than workers can serve so many clients at", rest + "GM_ALLOWED_HOSTS=a.org\n",
+            "too many addresses for MAX_SMTP_CLIENTS=100000",
+            env={"GSMTP_LISTEN": ",".join(["127.0.0.1"] * 310), "MAX_SMTP_CLIENTS": "100000"})
     mistake("command line", rest + "GM_ALLOWED_HOSTS=a.org\n", "/no/folder/log", "No such file",
             argv=["-l", "/no/folder/log"])
     for argv, words in ((["-p", "0"], "not a port"), (["-p", "x"], "not a port"),
@@ -257,7 +260,7 @@ def warnings(db):
     server.config["GSMTP_MAX_MEMORY"] = "1000000"
     server.write()
     server.hup()
-    ok("HUP warns as well", server.logged("warning GSMTP_MAX_SIZE="), server.log())
+    ok("HUP warns as well", server.logged("warning GSMTP_MAX_MEMORY="), server.log())
     server.stop()
 
 
@@ -296,6 +299,15 @@ def t_is_the_truth(db):
     write("a line\n", name=log)
     run("-t", "-c", FILE, env={"MYSQL_USER": "root"})
     same("nor does it take away one that is there", os.path.exists(log), True)
+    os.unlink(log)
+    os.symlink(log + ".to-be", log)
+    run("-t", "-c", FILE, env={"MYSQL_USER": "root"})
+    same("nor a link to one that is to come", os.path.islink(log), True)
+    for name in log, log + ".to-be":
+        os.unlink(name)
+    for memory, warned in ("28000000", True), ("30000000", False):
+        text = run("-t", "-c", FILE, env={"GSMTP_MAX_MEMORY": memory, "GSMTP_MAX_SIZE": "10485760"})[1]
+        same("GSMTP_MAX_MEMORY=%s: a warning" % memory, "is little for GSMTP_MAX_SIZE" in text, warned)
     values = re.findall("(?m)^[^#].*", said)
     again = os.path.join(DIR, "again.conf")
     write(said, name=again)
@@ -348,7 +360,7 @@ def hup_takes_another_log(db):
             return False
         with open(name) as f:
             return what in f.read()
-    for name in one, two, out:
+    for name in one, two, out, os.path.join(DIR, "hup-moved.log"):
         if os.path.exists(name):
             os.unlink(name)
     rest = basis(db)
@@ -366,6 +378,20 @@ def hup_takes_another_log(db):
     write(rest + "GM_ALLOWED_HOSTS=b.org\nGM_MAIL_TABLE=none\nGSMTP_LOG_FILE=%s\n" % two)
     p.send_signal(signal.SIGHUP)
     ok("another log and a table that is none", wait(lambda: logged(one, "none' doesn't exist")))
+    same("that log was not made", os.path.exists(two), False)
+    folder = os.path.join(DIR, "hup-folder")
+    os.makedirs(folder, exist_ok=True)
+    old, moved = os.path.join(folder, "log"), os.path.join(DIR, "hup-moved.log")
+    write(rest + "GM_ALLOWED_HOSTS=a.org\nGSMTP_LOG_FILE=%s\n" % old)
+    p.send_signal(signal.SIGHUP)
+    ok("a log in a folder", wait(lambda: logged(old, " reload ")))
+    os.rename(old, moved)
+    os.rmdir(folder)
+    write(rest + "GM_ALLOWED_HOSTS=b.org\nGM_MAIL_TABLE=none\nGSMTP_LOG_FILE=%s\n" % two)
+    p.send_signal(signal.SIGHUP)
+    ok("which cannot be opened again stays where nothing is taken",
+       wait(lambda: logged(moved, "none' doesn't exist")))
+    same("nor was that log made", os.path.exists(two), False)
     write(rest + "GM_ALLOWED_HOSTS=b.org\nGSMTP_LOG_FILE=%s\n" % two)
     p.send_signal(signal.SIGHUP)
     ok("another log", wait(lambda: logged(two, "worker-start")))

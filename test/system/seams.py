@@ -1142,6 +1142,29 @@ def t12_hup_to_a_table_that_cannot_hold_mail(db):
     server.stop()
 
 
+@test
+def t12_more_workers_than_slots(db):
+    """Where too many drain still, a HUP is refused: new ones could not begin."""
+    server = Server(db, GSMTP_WORKERS="256", MYSQL_HOST="127.0.0.1:1")  # it need not have so many
+    first = settled(server)
+    same("workers", len(first), 256)
+    os.kill(first[0], signal.SIGSTOP)
+    server.hup()
+    ok("a HUP is taken", server.logged(" reload ", 20 * SLOW))
+    ok("new workers serve, one of the old is left",
+       wait(lambda: first[0] in server.workers() and len(server.workers()) == 257, 20 * SLOW))
+    server.hup()
+    line = server.logged("reload-error", 20 * SLOW)
+    ok("another one is refused, and why", line and "257 workers serve or drain" in line, line)
+    same("clients are served", session(server.port).banner[0], 220)
+    os.kill(first[0], signal.SIGCONT)
+    ok("the old one ends", wait(lambda: len(server.workers()) == 256, 10 * SLOW))
+    reloads = server.log().count(" reload ")
+    server.hup()
+    ok("then a HUP is taken", wait(lambda: server.log().count(" reload ") > reloads, 20 * SLOW))
+    server.stop()
+
+
 class Mute:
     """Hosts that take a connection and never say a word."""
 

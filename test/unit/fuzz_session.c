@@ -603,6 +603,7 @@ set_up(void)
 	worker.slot = &board->slot[0];
 	worker.master = getppid();
 	journal.is_worker = 1;
+	journal.fd = -1;
 	worker.db = &stub;
 	conf.listen.list[0].fd = LISTENER;
 	conf.listen.n = 1;
