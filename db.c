@@ -27,7 +27,8 @@
  *   STORING     An INSERT, or that COMMIT. An OK outside a transaction: its rows are
  *               stored. An error of the server: they are not. Until then, and when
  *               the connection ends without either, nobody knows: DB_LOST, for a
- *               duplicate beats a loss (RFC 5321 6.1).
+ *               duplicate beats a loss (RFC 5321 6.1). But 2006 of the library: the
+ *               statement had not left whole, so it is sent again.
  *
  * PREPARING and LARGE end after HUNG_TIME (or MYSQL_TIMEOUT, if that is less) without an
  * answer, or at their mails' deadline; the mails go back to the queue. STORING ends when
@@ -199,9 +200,10 @@ struct db {
 };
 
 /*
- * What the server's errors mean: nothing was stored. DEFER: the mails are DB_LOST at
- * once. ELSEWHERE: they go back to the queue, the connection is closed. SEARCH, REFUSE: one
- * mail may be to blame and is searched for; found, it is DB_LOST or DB_REFUSED.
+ * What errors mean, the server's and some of the library's: nothing was stored. DEFER: the
+ * mails are DB_LOST at once. ELSEWHERE: they go back to the queue, the connection is closed.
+ * SEARCH, REFUSE: one mail may be to blame and is searched for; found, it is DB_LOST or
+ * DB_REFUSED.
  */
 enum verdict { DEFER, ELSEWHERE, SEARCH, REFUSE };
 
@@ -336,15 +338,15 @@ say(const struct db *db, char *line, size_t cap, const struct host *h, unsigned 
 
 #define EVENT "database "
 
-/* A line for the log; an error once a minute for each host. 1: it was told. */
+/* A line for the log; an error once a minute for each host. 1: it will be told. */
 static int
 news(struct db *db, struct host *h, unsigned error, const char *text, const char *hint)
 {
 	unsigned kind = error >= 2000 && error < 3000 ? 2013 : error;	/* 2006 comes with it */
 
 	if (kind != 0) {
-		if (kind == h->error && db->now - h->error_at < NEWS_TIME)
-			return 0;
+		if (db->news_new || (kind == h->error && db->now - h->error_at < NEWS_TIME))
+			return 0;	/* an error that waits to be read comes first */
 		h->error = kind;
 		h->error_at = db->now;
 	}

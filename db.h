@@ -29,8 +29,8 @@ struct db_config {
 /*
  * DB_LOST comes from: db_add() and connect_failed(), all hosts hopeless or away too long;
  * send_next(), no memory; statement_failed(), an error that is not the mail's or that makes
- * one mail suspect; statement_done(), an answer that cannot be right; late() and db_run(),
- * no answer in time. From no other place.
+ * one mail suspect, or the connection lost before the answer; statement_done(), an answer that
+ * cannot be right; late() and db_run(), no answer in time. From no other place.
  */
 enum db_status {
 	DB_PENDING,		/* no answer yet */
@@ -73,8 +73,8 @@ void	db_run(struct db *, const fd_set *r, const fd_set *w);	/* NULL, NULL: nothi
 /*
  * Puts a mail into the queue. Nothing is copied; text is cut to its column's width.
  * DB_PENDING: db_done() will give the mail back with its status. Anything else is
- * the answer at once, and the mail was not taken: DB_LOST where the database
- * has been away for longer than the timeout, DB_TOO_BIG.
+ * the answer at once, and the mail was not taken: DB_LOST where the database has been
+ * away for longer than the timeout or an operator must mend it, DB_TOO_BIG.
  */
 enum db_status db_add(struct db *, struct db_mail *);
 
@@ -89,8 +89,7 @@ const char *db_news(struct db *);	/* one line for the log since the last call, o
 /*
  * Connects and looks at the table, waiting as long as that takes (a few
  * seconds a host). 0: mails can be stored. 1: away for now. -1: an operator
- * must mend it. why: one line that says what and how, "database ..." or the setting
- * on -1, "host: ..." on 1; on 0 what was found.
+ * must mend it. why: one line that says what and how; on 0 what was found.
  */
 int	db_check(const struct db_config *, char *why, size_t cap);
 

@@ -247,12 +247,12 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " maccyrillic macukrainian ", "MAC-CYRILLIC MacCyrillic", OCTETS },
 	{ " macce maccentraleurope maccentraleurroman ", "MAC-CENTRALEUROPE MacCentralEurope",
 	  OCTETS },
-	{ " gb2312 gb231280 58gb231280 gbk gb18030 gb180302000 chinese ir58 936 20936 54936 euccn ",
-	  "GB18030", GB },
+	{ " gb2312 gb231280 58gb231280 gbk gb18030 gb180302000 gb180302022 chinese ir58 936 20936 "
+	  "54936 euccn ", "GB18030", GB },
 	{ " big5 big5eten big5hkscs cnbig5 950 ", "CP950 BIG5", BIG5 },
 	{ " shiftjis sjis kanji macjapanese 31j 932 943 ", "CP932 SHIFT_JIS", SJIS },
-	{ " eucjp eucjpms eucjpwin eucpkdfmtjapanese ujis 51932 ", "CP932 SHIFT_JIS", EUC_JP },
-	{ " 2022jp 2022jpms 2022jpesc 2022jp1 2022jp3 2022jp2004 jis 50220 50221 50222 ",
+	{ " eucjp euc eucjpms eucjpwin eucpkdfmtjapanese ujis 51932 ", "CP932 SHIFT_JIS", EUC_JP },
+	{ " 2022jp 2022jpms 2022jpesc 2022jp1 2022jp3 2022jp2004 jis jis7 50220 50221 50222 ",
 	  "CP932 SHIFT_JIS", JP },
 	{ " euckr ksc5601 ksc56011987 ksc56011989 ksx1001 korean ir149 949 20949 51949 uhc ",
 	  "CP949 EUC-KR", UHC },
@@ -1592,8 +1592,8 @@ is_type(const struct mime_part *p, const char *type)
 }
 
 /*
- * token/token; what is not, or is the wrong way round, is text/plain (RFC 2045 5.2), or HTML
- * where it says so.
+ * token/token; what is not, or is the wrong way round, is text/plain (RFC 2045 5.2), or HTML or
+ * a multipart where it says so.
  */
 static void
 parse_type(struct mime_part *part, struct mime_span v)
@@ -1604,7 +1604,7 @@ parse_type(struct mime_part *part, struct mime_span v)
 	p = skip_cfws(v.ptr + n, end);
 	p = p < end && *p == '/' ? skip_cfws(p + 1, end) : end;
 	k = token_len(p, end);
-	strcpy(part->type, "text/plain");
+	strcpy(part->type, begins(v, "multipart") ? "multipart/mixed" : "text/plain");
 	if (n > 0 && k > 0 && n + k + 2 <= sizeof(part->type) && !begins(v, "plain/text") &&
 	    !begins(v, "html/text")) {
 		memcpy(part->type, v.ptr, n);
@@ -1634,7 +1634,7 @@ describe(struct mime_part *p, int digest)
 		if (name.len < 12 || !begins(name, "Content-"))
 			continue;
 		t.ptr = skip_cfws(v.ptr, v.ptr + v.len);
-		if (t.ptr < v.ptr + v.len && (*t.ptr == '"' || *t.ptr == '\''))
+		if (t.ptr < v.ptr + v.len && memchr("\"'<", *t.ptr, 3))
 			t.ptr++;
 		t.len = (size_t)(v.ptr + v.len - t.ptr);
 		if (mime_is(name, "Content-Type") && type++ == 0) {
@@ -1642,11 +1642,14 @@ describe(struct mime_part *p, int digest)
 			mime_param(v, "charset", p->charset, sizeof(p->charset));
 			p->charset[strcspn(p->charset, "\",")] = '\0';
 			mime_lower(p->charset, strlen(p->charset));
-		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0)
-			p->encoding = begins(t, "base64") ? MIME_BASE64 :
-			    begins(t, "quoted-printable") ? MIME_QP :
-			    begins(t, "x-uu") || begins(t, "uu") ? MIME_UUENCODE : MIME_IDENTITY;
-		else if (mime_is(name, "Content-Disposition") && disposition++ == 0)
+		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0) {
+			if (begins(t, "x-"))
+				t = span(t.ptr + 2, t.ptr + t.len);
+			/* "Base-64", "quoted_printable" */
+			p->encoding = begins(t, "base") ? MIME_BASE64 :
+			    begins(t, "quoted") ? MIME_QP :
+			    begins(t, "uu") ? MIME_UUENCODE : MIME_IDENTITY;
+		} else if (mime_is(name, "Content-Disposition") && disposition++ == 0)
 			p->attachment = begins(t, "attachment");
 	}
 }

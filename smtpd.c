@@ -168,7 +168,7 @@ struct transaction {
 	char *from;			/* reverse-path without its <>, "" for the null one */
 	struct buffer rcpt;		/* forward-paths, each with its NUL */
 	size_t rcpts;
-	/* Both are freed by mail_free(): in answer(), or at the transaction's failure. */
+	/* Both are freed by mail_free(): when it fails, or ends in transaction_reset(). */
 	struct buffer mail;		/* trace fields, then the message */
 	struct buffer columns;		/* of make_columns(): the decoded body, rows, text */
 	size_t trace;			/* where the message starts */
@@ -266,7 +266,7 @@ static struct {
 		LAST_CALL,		/* TERM: what has arrived whole is taken */
 		LEAVING			/* mails at the database get answers, all else 421 */
 	} life;
-	long long until;		/* ms: when it ends at the latest, but for SERVING */
+	long long until;		/* ms: when that ends at the latest, but for SERVING */
 	pid_t master;
 	volatile struct slot *slot;	/* its slot on the board */
 	struct db *db;
@@ -299,7 +299,7 @@ static struct {
 	char buf[32768];		/* whole lines; of the first a part may have gone */
 	size_t len;
 	int refused;			/* by a full disk, or a reader that is gone, or as yet */
-	long long since;		/* ms: how old the oldest line in buf is */
+	long long since;		/* ms: when buf was empty and got a line */
 	unsigned long dropped;
 } journal = { .fd = -2, .refused = 1 };
 
@@ -314,7 +314,7 @@ clock_ms(void)
 	return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Writes what goes without waiting. What does not go is tried again with the next line. */
+/* Writes what goes without waiting. What does not go stays: the loop tries again. */
 static void
 log_flush(void)
 {
@@ -811,12 +811,12 @@ transaction_fail(struct session *s, int code)
 static uint64_t
 size_limit(void)
 {
-	size_t max = db_max_mail(worker.db) - TRACE_MAX;	/* the first is 3 KB or more */
+	size_t max = db_max_mail(worker.db) - TRACE_MAX;	/* it is never below 3 KB */
 
 	return max < (uint64_t)conf.num[GSMTP_MAX_SIZE] ? max : (uint64_t)conf.num[GSMTP_MAX_SIZE];
 }
 
-/* Beyond that is 552, but not before the server has been asked again. */
+/* Beyond the server's limit is 552 only where that was just asked; else db.c asks, then says. */
 static int
 too_big(uint64_t n)
 {
@@ -1067,8 +1067,8 @@ make_row(struct db_row *row, const char *rcpt, struct md5 before_to, char *text)
 
 /*
  * Everything of the row that is not the mail itself goes into one piece of memory: the body
- * first, as room is asked for the most that it can be, and the rest of that given back. Three
- * octets of UTF-8 for one are enough for all charsets but few. -1: there is no room.
+ * first, in more than it takes, of which the rest is given back. Three octets of UTF-8 for one
+ * are enough for all charsets but few; MIME_EXPANSION is for those. -1: there is no room.
  */
 static int
 make_columns(struct session *s, const struct mime_body *found, struct db_columns *c)
@@ -1539,7 +1539,7 @@ command(struct session *s, char *line)
 		reply(s, 500, "5.5.2", "unknown command");
 	else if (!(c->when & IN(s->state)))
 		reply(s, 503, "5.5.1", s->state == NEW ? "EHLO or HELO first" :
-		    s->state == GREETED ? "MAIL first" : c->run == cmd_mail ?
+		    s->state == GREETED ? "MAIL first" : c->when == IN(GREETED) ?
 		    "one transaction at a time" : s->state == CHUNKED ?
 		    "BDAT or RSET now" : "RCPT first");
 	else if (c->run == NULL)
@@ -2155,7 +2155,7 @@ look_at_all(long *ms)
 	return 1;
 }
 
-/* pselect() that finds descriptors ready does not look for signals. */
+/* Lets signals in that wait: pselect() that finds descriptors ready does not look for them. */
 static void
 hear_signals(void)
 {
@@ -2233,7 +2233,7 @@ serve(const fd_set *r, const fd_set *w, int n)
 		}
 }
 
-/* What is done once a second: signals heard, timeouts, memory given back. */
+/* What is done once a second: signals heard, the master missed, timeouts, memory given back. */
 static void
 tick(void)
 {
@@ -3052,8 +3052,8 @@ find_user(struct config *c)
 }
 
 /*
- * Looks at the database as a worker will, with its rights, in a child that is not waited
- * for longer than that: 0 mails can be stored, 1 it is away, -1 an operator must mend it.
+ * Looks at the database as a worker will, with its rights, in a child that has CHECK_MS, ten
+ * times that for -t: 0 mails can be stored, 1 it is away, -1 an operator must mend it.
  * The reason is what was found or what is wrong.
  */
 static int
