@@ -298,10 +298,10 @@ static struct {
 	long pid;			/* getpid() is a system call */
 	char buf[32768];		/* whole lines; of the first a part may have gone */
 	size_t len;
-	int refused;			/* by a full disk, or a reader that is gone, or as yet */
+	int refused;			/* by a full disk, or a reader that is gone */
 	long long since;		/* ms: when buf was empty and got a line */
 	unsigned long dropped;
-} journal = { .fd = -2, .refused = 1 };
+} journal = { .fd = -2 };
 
 static void	log_line(unsigned long session, const char *fmt, ...);
 
@@ -429,7 +429,6 @@ log_open(const char *path)
 		close(journal.fd);
 	}
 	journal.fd = fd;
-	journal.refused = 0;
 	return 0;
 }
 
@@ -3005,7 +3004,7 @@ master_wait(long long until)
 	FD_ZERO(&r);
 	FD_ZERO(&w);
 	FD_SET(in, &r);
-	if (journal.len > 0 && !journal.refused)
+	if (journal.len > 0 && !journal.refused && out != -2)
 		FD_SET(out, &w);
 	pselect((in > out ? in : out) + 1, &r, &w, NULL, &ts, &unblocked);
 	hear_signals();
