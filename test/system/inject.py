@@ -171,10 +171,10 @@ same("the log: each line has its time, process, session, event", bad, [])
 same("the log: a line for each mail stored, none forged",
      len([l for l in lines() if re.match(rb"\S+ \d+ \d+ stored ", l)]), sent)
 for l in lines():
-    if re.match(rb"\S+ \d+ \d+ stored ", l):
+    if re.match(rb"\S+ \d+ \d+ stored ", l) and l not in cut:
         ok("the log: values stay within their <>", re.fullmatch(
             rb"\S+ \d+ \d+ stored hash=[0-9a-f]{32} code=250 client=127\.0\.0\.1 tls=- rcpts=1 "
-            rb"size=\d+ wait=\d+ms from=<[^ <>]*> to=<([^ <>]*>|[^ <>]*\\xc3)", l), l)
+            rb"size=\d+ wait=\d+ms from=<[^ <>]*> to=<[^ <>]*>", l), l)
 same("the table is there, and empty", db.count(), 0)
 with open(server.log_file[:-3] + "err", "rb") as f:
     ok("the console shows nothing but printable text", re.fullmatch(rb"[ -~\n]*", f.read()))
