@@ -1064,9 +1064,9 @@ def closed_socket(db):
     os.makedirs(closed, exist_ok=True)
     os.chmod(closed, 0o700)
     link = os.path.join(closed, "sock")
-    if os.path.lexists(link):
-        os.unlink(link)
-    os.symlink(db.socket, link)
+    new = "%s.%d" % (link, threading.get_ident())
+    os.symlink(db.socket, new)
+    os.replace(new, link)       # at once: another test may be using the one that is there
     return link
 
 
