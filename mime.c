@@ -30,6 +30,7 @@
 #define DIGITS "0123456789"
 #define BAD_MAX 1000			/* characters that are none, as any text may have */
 #define BAD_RATIO 4			/* ... and beyond that one in so many octets */
+#define GUESS_DEPTH 4			/* multiparts inside one another with a guessed boundary */
 #define META_MAX 1024			/* octets of HTML that may name its charset */
 
 /* Where text goes: into ptr, or, where that is NULL, nowhere, only to see whether it is blank. */
@@ -1267,24 +1268,38 @@ mime_header(const char *msg, size_t len)
 	return find_header(NULL, msg, without_lf(msg, len));
 }
 
+/*
+ * Does the field whose last line this is go on at next? What is no field, behind a ";", was an
+ * indented line once.
+ */
+static int
+goes_on(struct mime_span line, const char *next, const char *end)
+{
+	if (next == end || *next == ' ' || *next == '\t')
+		return next < end;
+	line = trim(line);
+	return line.len > 0 && line.ptr[line.len - 1] == ';' &&
+	    name_len(next, line_len(next, (size_t)(end - next))) == 0;
+}
+
 int
 mime_next_field(struct mime_span *h, struct mime_span *name, struct mime_span *value)
 {
-	const char *p = h->ptr, *colon;
-	size_t n, k = 0;
+	const char *p = h->ptr, *end = p + h->len, *line, *next;
+	size_t k = 0;
 
-	for (; k == 0; *h = span(p + n, p + h->len)) {
-		if (h->len == 0)
+	for (next = p; k == 0; k = name_len(p, (size_t)(next - p))) {
+		if (next == end)
 			return 0;
-		p = h->ptr;
-		n = line_len(p, h->len);
-		k = name_len(p, n);
-		while (n < h->len && (p[n] == ' ' || p[n] == '\t'))
-			n += line_len(p + n, h->len - n);
+		p = next;
+		do {
+			line = next;
+			next += line_len(next, (size_t)(end - next));
+		} while (goes_on(span(line, next), next, end));
 	}
-	colon = memchr(p + k, ':', (size_t)(h->ptr - p) - k);
+	*h = span(next, end);
 	*name = span(p, p + k);
-	*value = span(colon + 1, h->ptr);
+	*value = span((const char *)memchr(p + k, ':', (size_t)(next - p) - k) + 1, next);
 	return 1;
 }
 
@@ -1680,33 +1695,61 @@ mime_start(struct mime_walk *w, const char *msg, size_t len)
 	w->here = 1;
 }
 
-/* Opens a level for what holds parts: a message, or a multipart with a boundary. 0: neither. */
+/* Opens a level for what holds parts: a message or a multipart. 0: neither. */
 static int
 open_level(struct mime_walk *w, const struct mime_part *part)
 {
 	struct mime_level *l = &w->level[w->depth];
 	struct mime_span v;
+	int multipart = strncmp(part->type, "multipart/", 10) == 0;
+	int message = part->encoding == MIME_IDENTITY &&
+	    (is_type(part, "message/rfc822") || is_type(part, "message/global"));
 
-	if (w->depth == MIME_DEPTH)
+	if (w->depth == MIME_DEPTH || !(message || multipart))
 		return 0;
+	w->here = message;
 	l->len = 0;
 	l->digest = is_type(part, "multipart/digest");
 	l->alternative = is_type(part, "multipart/alternative");
-	l->attachment = part->attachment;
-	l->message = part->message;
-	if (part->encoding == MIME_IDENTITY &&
-	    (is_type(part, "message/rfc822") || is_type(part, "message/global"))) {
-		l->attachment = 0;		/* what it is to the message that it holds */
-		l->message = w->depth + 1;
-		w->here = 1;
-	} else if (strncmp(part->type, "multipart/", 10) == 0 &&
-	    mime_field(part->header, "Content-Type", &v)) {
+	l->attachment = part->attachment && multipart;	/* not to the message that it holds */
+	l->message = message ? w->depth + 1 : part->message;
+	if (multipart && mime_field(part->header, "Content-Type", &v))
 		l->len = mime_param(v, "boundary", l->boundary, sizeof(l->boundary));
-		while (l->len > 0 && is_blank(l->boundary[l->len - 1]))
-			l->len--;
+	while (l->len > 0 && is_blank(l->boundary[l->len - 1]))
+		l->len--;
+	w->depth++;
+	return 1;
+}
+
+/*
+ * Past the preamble of the multipart that was opened: 1, or 0 where it has no parts. Where no
+ * boundary comes that is as its parameter says, it is the first line that looks like one: "--",
+ * and a field of a part's header behind it.
+ */
+static int
+first_boundary(struct mime_walk *w, const char **at, const char *end)
+{
+	struct mime_level *l = &w->level[w->depth - 1];
+	const char *start = *at, *p, *next;
+	struct mime_span line;
+	int last;
+
+	if (find_boundary(w, at, end, &last) == w->depth - 1 && !last)
+		return 1;
+	p = l->len > 0 && w->depth <= GUESS_DEPTH ? start : *at;
+	for (; p < *at; p = next) {
+		next = p + line_len(p, (size_t)(*at - p));
+		line = trim(span(p, next));
+		if (line.len > 2 && line.len - 2 <= MIME_BOUNDARY && *p == '-' && p[1] == '-' &&
+		    begins(span(next, *at), "Content-")) {
+			l->len = line.len - 2;
+			memcpy(l->boundary, p + 2, l->len);
+			*at = start;
+			find_boundary(w, at, end, &last);
+			return !last;
+		}
 	}
-	w->depth += w->here || l->len > 0;
-	return w->here || l->len > 0;
+	return 0;
 }
 
 /* A multipart's body is its preamble, a message's all that it holds; their parts come next. */
@@ -1740,8 +1783,7 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	describe(part, up && up->digest);
 	part->attachment |= up && up->attachment;
 	part->container = open_level(w, part);
-	if (part->container && !w->here &&
-	    (find_boundary(w, &p, end, &last) != w->depth - 1 || last)) {
+	if (part->container && !w->here && !first_boundary(w, &p, end)) {
 		part->container = 0;	/* a multipart without parts is a part */
 		w->depth--;
 	}

@@ -44,7 +44,7 @@ struct mime_walk {			/* private to mime.c; the caller gives the storage */
 	int lowest;			/* the level that was gone back to */
 	struct mime_level {
 		char boundary[MIME_BOUNDARY];
-		size_t len;		/* 0: a message's level, which has no boundary */
+		size_t len;		/* 0: no boundary, as a message's level */
 		int digest, alternative, attachment, message;
 	} level[MIME_DEPTH];
 };

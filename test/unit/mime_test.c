@@ -495,6 +495,9 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 #define HTML "Content-Type: text/html\n"
 	{ BODY, "an unindented continuation", M("mixed") "--b\nContent-Type: text/html;\ncharset=koi8-r\n"
 	  "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
+	{ BODY, "its charset", "Content-Type: text/html; \r\ncharset=koi8-r\r\n\r\n\xc1", 0, "\xd0\xb0" },
+	{ CHARSET, "two of them", "Content-Type: text/plain;\nformat=flowed;\ncharset=koi8-r\n\nx", 0, "koi8-r" },
+	{ SUBJECT, "a field behind one that ends in ;", "To: a;\nSubject: b;\n\nx", 0, "b;" },
 	{ BODY, "as the last line", M("mixed") "--b\nContent-Transfer-Encoding: base64\nContent-Type: text/html;\n"
 	  "charset=utf-8\n\nPHA+\n--b--", 0, "<p>" },
 	{ BODY, "what is no boundary", M("mixed") "--b\n" HTML "--not-a-boundary\nContent-Transfer-Encoding: base64\n\n"
@@ -556,6 +559,20 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "no boundary", "Content-Type: multipart/mixed\n\ntext\n", 0, "text\n" },
 	{ BODY, "it never comes", "Content-Type: multipart/mixed; boundary=b\n\ntext\n--c\n", 0, "text\n--c\n" },
 	{ BODY, "only the last", "Content-Type: multipart/mixed; boundary=b\n\ntext\n--b--\n", 0, "text\n--b--\n" },
+	/* A boundary that is damaged: the first line that looks like one */
+#define BAD(head, line) "Content-Type: multipart/mixed" head "\n\npre\n--\n--no\n" line "\nContent-Type: text/html\n\nyes\n" line "--"
+	{ BODY, "an unindented boundary", BAD(";\nboundary=\"b\"", "--b"), 0, "yes" },
+	{ BODY, "a boundary and half its quotes", BAD("; boundary=b\"", "--b"), 0, "yes" },
+	{ BODY, "in apostrophes", BAD("; boundary='b'", "--b"), 0, "yes" },
+	{ BODY, "a semicolon in it", BAD("; boundary=b;x", "--b;x"), 0, "yes" },
+	{ BODY, "brackets in it", BAD("; boundary=(x)y", "--(x)y"), 0, "yes" },
+	{ BODY, "another one", BAD("; boundary=c", "--b"), 0, "yes" },
+	{ BODY, "the first part has no header", "Content-Type: multipart/mixed; boundary=c\n\n--b\n\none\n--b\nContent-Type: text/plain\n\ntwo\n--b--",
+	  0, "one\r\n\r\ntwo" },
+	{ BODY, "but not the one around it", M("mixed") "--b\nContent-Type: multipart/mixed; boundary=c\n\nyes\n--b\nContent-Type: image/png\n\nx\n--b--",
+	  0, "yes" },
+	{ BODY, "and then that is seen again", M("mixed") "--b\nContent-Type: multipart/mixed; boundary=c\n\n--i\nContent-Type: text/plain\n\none\n--i--\n"
+	  "--b\n\ntwo\n--b--", 0, "one\r\n\r\ntwo" },
 	{ BODY, "within another", M("mixed") "--b\nContent-Type: multipart/mixed; boundary=i\n\ntext\n--b--", 0, "text" },
 	{ BODY, "but for a part", M("mixed") "text\n--b\nContent-Type: image/png\n\nx\n--b--", 0, "" },
 	{ BODY, "all blank", M("mixed") "--b\n\n \n--b\n" HTML "\n\n--b--", 0, " " },
