@@ -843,34 +843,48 @@ decode_qp(struct decoder *d, char *dst, size_t cap)
 	return (size_t)(q - dst);
 }
 
-/* "begin mode name", lines of a length and so many octets as sets of four, "end". */
+/* A line of uuencode: so many octets as its first one says, as sets of four digits. */
+static size_t
+uu_line(const char *p, const char *end, char *dst)
+{
+	size_t n = 0;
+	unsigned bits, u;
+	int len = is_empty_line(p, (size_t)(end - p)) ? 0 : (*p++ - ' ') & 63, i;
+
+	for (; len > 0 && p < end; len -= 3, p += 4) {
+		for (bits = 0, i = 0; i < 4; i++) {
+			u = p + i < end ? (unsigned char)p[i] - 32u : 0;
+			bits = bits << 6 | (u < 96 ? u & 63 : 0);
+		}
+		for (i = 0; i < 3 && i < len; i++)
+			dst[n++] = (char)(bits >> (16 - 8 * i));
+	}
+	return n;
+}
+
+/* Such lines stand between "begin mode name" and "end"; other lines are text. */
 static size_t
 decode_uu(struct decoder *d, char *dst, size_t cap)
 {
 	const char *p = d->in.ptr, *end = p + d->in.len, *next;
-	size_t n = 0;
-	unsigned bits, u;
-	int len, i;
+	size_t n = 0, k;
 
 	for (; p < end && cap - n >= 63; p = next) {
 		next = p + line_len(p, (size_t)(end - p));
-		if (!d->begun) {
-			d->begun = begins(span(p, next), "begin ");
+		k = (size_t)(next - p);
+		if (d->begun && ((*p >= ' ' && *p <= '`') || is_empty_line(p, k))) {
+			n += uu_line(p, next, dst + n);
 			continue;
 		}
-		len = (unsigned char)*p++ - ' ';
-		if (len < 0 || len > 64) {	/* such as "end" */
-			next = end;
+		if (d->begun ? begins(span(p, next), "end") :
+		    begins(span(p, next), "begin ") && is_digit(p[k > 6 ? 6 : 0])) {
+			d->begun = !d->begun;
 			continue;
 		}
-		for (len &= 63; len > 0 && p < next; len -= 3, p += 4) {
-			for (bits = 0, i = 0; i < 4; i++) {
-				u = p + i < next ? (unsigned char)p[i] - 32u : 0;
-				bits = bits << 6 | (u < 96 ? u & 63 : 0);
-			}
-			for (i = 0; i < 3 && i < len; i++)
-				dst[n++] = (char)(bits >> (16 - 8 * i));
-		}
+		d->begun = 0;
+		k = k < cap - n ? k : cap - n;
+		memcpy(dst + n, p, k);
+		next = p + k, n += k;
 	}
 	d->in = span(p, end);
 	return n;

@@ -638,7 +638,10 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "a line shorter than it says", UU "M86)C\n#9&5F\nend\n", 0, "abcdef" },
 	{ BODY, "a line that begins with END", "Content-Type: text/plain; charset=iso-8859-1\n" UU "END%X>'AX>'AX>'AX>'AX>'AX>'AX>'AX>'AX>'AX>'AX>'AX>   \nend\n", 0,
 	  "\xc2\xba" "Axxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" },
-	{ BODY, "a line of no length", UU "#86)C\n\t\n#9&5F\nend\n", 0, "abc" },
+	{ BODY, "a line of no length ends it", UU "#86)C\n\ta\n#9&5F\nend\n", 0, "abc\ta\n#9&5F\nend\n" },
+	{ BODY, "text around it, and an empty line", "Content-Transfer-Encoding: x-uuencode\n\none\nbegin\nbegin x\nbegin 644 f\n#86)C\n\nend\ntwo\n"
+	  "begin 600 g\n#9&5F\n`\nend\n", 0, "one\nbegin\nbegin x\nabctwo\ndef" },
+	{ BODY, "text that only says so", "Content-Transfer-Encoding: x-uuencode\n\none\n\ntwo", 0, "one\n\ntwo" },
 	NEEDS("CP932", "gb18030", "\x84\x31\x41\x41", "\xef\xbf\xbd" "1AA"), L("euc-kr", "a\xff", "a\xef\xbf\xbd"), L("euc-kr", "\x80\xb0\xa1", "\xef\xbf\xbd\xea\xb0\x80"),
 	L("euc-kr", "\xff" "a\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1", "\xef\xbf\xbd" "a\xea\xb0\x80"
 	  "\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80\xea\xb0\x80"),
