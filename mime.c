@@ -1772,6 +1772,7 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 {
 	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr;
 	const struct mime_level *up;
+	struct mime_span first;
 	int level, last = 0;
 	size_t n;
 
@@ -1789,6 +1790,9 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	up = w->depth > 0 ? &w->level[w->depth - 1] : NULL;
 	part->depth = w->depth;
 	part->message = up ? up->message : 0;
+	first = trim(span(p, p + line_len(p, (size_t)(end - p))));
+	if (is_known(first.ptr, first.len))	/* indented, by mistake */
+		p = first.ptr;
 	part->header = find_header(w, p, (size_t)(end - p));
 	p += part->header.len;
 	n = line_len(p, (size_t)(end - p));

@@ -504,6 +504,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	  "PHA+\n--b--", 0, "<p>" },
 	{ BODY, "as the first line", M("mixed") "--b\n--not\n" HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
 	{ BODY, "a line and the next boundary", M("mixed") "--b\n" HTML "text\n--b--", 0, "text" },
+	{ BODY, "a first line that is indented", M("mixed") "--b\n " HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
+	{ BODY, "text that is indented", M("mixed") "--b\n a: b\n\nyes\n--b--", 0, " a: b\n\nyes" },
 	{ BODY, "text at once", M("mixed") "--b\ntext\n\nmore\n--b--", 0, "text\n\nmore" },
 	{ BODY, "a part that is a header", M("mixed") "--b\n" HTML "--b\n\nyes\n--b--", 0, "yes" },
 	{ SUBJECT, "lines that end in CR", "From: a@b\rSubject: one\r two\r\rtext\r\n", 0, "one two" },
