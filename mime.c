@@ -39,7 +39,7 @@ struct out {
 	size_t len, cap;		/* cap: without the final NUL */
 	int line;			/* unfold: no CR, no LF, blanks for tabs */
 	int full;			/* takes no more: there is no room, or something was seen */
-	int seen;			/* of what was taken as UTF-8, see put_utf8() */
+	int seen;			/* INVALID and so on, of text that has no charset yet */
 };
 
 static int
@@ -275,6 +275,7 @@ struct conv {
 	int seven;			/* ... for in this charset 8-bit text cannot be */
 	size_t fed, bad;		/* octets for iconv, and what was no character */
 	char set, third;		/* a seven-bit form: what it has shifted to */
+	char before;			/* ... and goes back to at SI */
 	char esc[8];			/* an escape sequence, or UTF-7's base64, not whole yet */
 	size_t escaped;
 	char pair[3];			/* Japanese: a character that is not whole yet */
@@ -368,7 +369,8 @@ conv_start(struct conv *c)
 	return c->form == UTF8 || c->form == CP1252 || c->cd != (iconv_t)-1;
 }
 
-enum { INVALID = 1, EIGHT = 2 };	/* what text may have that is taken as UTF-8 */
+/* What text may have that is taken as UTF-8. */
+enum { INVALID = 1, EIGHT = 2, JAPAN = 4, KOREA = 8 };
 
 /* Text that is UTF-8: gives how much was taken, all but the beginning of a character. */
 static size_t
@@ -423,8 +425,10 @@ put_cp1252(struct out *o, const char *p, size_t n)
 			put(o, p + i, k);
 		i += k;
 		u = i < n ? (unsigned char)p[i] : 0;
-		if (u != 0)
+		if (u != 0) {
+			o->seen |= EIGHT;
 			put_char(o, u < 0xa0 ? high[u - 0x80] : u);
+		}
 	}
 }
 
@@ -636,46 +640,48 @@ eucjp_octet(struct conv *c, char u)
 }
 
 /*
- * An escape sequence's next octet; at its end it has its effect on set. "~" and
- * one octet in HZ; else ESC, up to two of 0x20 to 0x2f, a last one.
+ * An escape sequence's next octet: 0 where it cannot be that. At the sequence's end it has its
+ * effect on set. "~" and one octet in HZ, where a line may go on after "~"; else ESC, one or two
+ * of 0x20 to 0x2f, a last one.
  */
-static void
+static int
 take_escape(struct conv *c, char u)
 {
+	size_t n = c->escaped;
+	int more = n == 0 || (c->form == HZ ? u == '\r' && n == 1 : u >= ' ' && u <= '/' && n < 3);
+
+	if (!more && !(c->form == HZ ? u == '\n' || (n == 1 && memchr("~{}", u, 3)) :
+	    u >= '0' && u <= '~' && n > 1))
+		return 0;
 	c->esc[c->escaped++] = u;
-	if (c->escaped == 1 || (c->form != HZ && c->escaped < 4 && u >= ' ' && u <= '/'))
-		return;
+	if (more)
+		return 1;
 	c->escaped = 0;
 	if (c->form == HZ && u == '~')
 		c->in[c->len++] = u;
-	else if (u == '\n' || (c->form == HZ && (u == '{' || u == '}')))
+	else if (c->form == HZ)
 		c->set = u == '{' ? 'd' : 0;
 	else if (c->form == JP && c->esc[1] == '$' && memchr("@BDOQ", u, 5))
 		c->set = u == 'D' ? 's' : 'd';
 	else if (c->form == JP && c->esc[1] == '(' && memchr("BHIJ", u, 4))
 		c->set = u == 'I' ? 'k' : u == 'J' ? 'r' : 0;
+	return 1;
 }
 
-/*
- * ISO-2022-JP (RFC 1468), ISO-2022-KR (RFC 1557) and HZ (RFC 1843) are the EUC
- * charsets of their countries with shifts in place of the eighth bit. iconv()
- * is given the latter: it knows more characters, and no state is lost between
- * two encoded-words. Each line begins in ASCII.
- */
+/* An octet that is no part of an escape sequence. Each line begins in ASCII. */
 static void
-shift_octet(struct conv *c, char u)
+set_octet(struct conv *c, char u)
 {
-	int half = 0, shift = c->form == KR && (u == '\016' || u == '\017');
+	int half = 0, shift = c->form != HZ && (u == '\016' || u == '\017');
+	char g1 = c->form == KR ? 'd' : 'k';
 
-	/* HZ: "~" may be the second half of a pair. */
-	if (c->escaped > 0 || (c->form == HZ ? u == '~' && !c->paired : u == '\033')) {
-		take_escape(c, u);
-		return;
-	}
-	if (shift)
-		c->set = u == '\016' ? 'd' : 0;
-	else if (u == '\n')
+	if (u == '\n')
 		c->set = 0;
+	else if (shift && u == '\016' && c->set != g1) {
+		c->before = c->set;
+		c->set = g1;
+	} else if (shift && u == '\017' && c->set == g1)
+		c->set = c->before;
 	if (c->set == 'r' && (u == '\\' || u == '~')) {	/* JIS X 0201: yen, overline */
 		conv_octets(c);
 		put_char(c->o, u == '~' ? 0x203e : 0xa5);
@@ -689,7 +695,7 @@ shift_octet(struct conv *c, char u)
 			eucjp_octet(c, '\x8f');
 		u = (char)(u | 0x80);
 	}
-	if (c->form == JP) {
+	if (c->form == JP && !shift) {
 		eucjp_octet(c, u);
 		return;
 	}
@@ -698,6 +704,38 @@ shift_octet(struct conv *c, char u)
 	c->paired = half && !c->paired;
 	if (!shift)
 		c->in[c->len++] = u;
+}
+
+/* What began as an escape sequence and is none: text. */
+static void
+no_escape(struct conv *c)
+{
+	size_t i, n = c->escaped;
+
+	c->escaped = 0;
+	for (i = 0; i < n; i++)
+		set_octet(c, c->esc[i]);
+}
+
+/*
+ * ISO-2022-JP (RFC 1468), ISO-2022-KR (RFC 1557) and HZ (RFC 1843) are the EUC
+ * charsets of their countries with shifts in place of the eighth bit. iconv()
+ * is given the latter: it knows more characters, and no state is lost between
+ * two encoded-words.
+ */
+static void
+shift_octet(struct conv *c, char u)
+{
+	if (c->escaped > 0) {
+		if (take_escape(c, u))
+			return;
+		no_escape(c);
+	}
+	/* HZ: "~" may be the second half of a pair. */
+	if (c->form == HZ ? u == '~' && !c->paired : u == '\033')
+		take_escape(c, u);
+	else
+		set_octet(c, u);
 }
 
 /* ---- lines ---- */
@@ -1019,10 +1057,10 @@ conv_end(struct conv *c)
 	char buf[64], *dst = buf;
 	size_t room = sizeof(buf);
 
-	if (c->form == UTF7 && c->set) {
+	if (c->form == UTF7 && c->set)
 		utf7_units(c);
-		conv_octets(c);
-	}
+	no_escape(c);
+	conv_octets(c);
 	if (c->form >= OCTETS)
 		c->len = c->len + c->paired > 0;
 	for (; c->len > 0; c->len--)
@@ -1036,13 +1074,16 @@ conv_end(struct conv *c)
 		iconv_close(c->other);
 }
 
-/* A byte-order mark at the beginning of a text beats its label. */
+/*
+ * A byte-order mark at the beginning of a text beats its label. UTF-16 and UTF-32 that have no
+ * octet of 0 there may be text that only says so.
+ */
 static void
 find_mark(struct conv *c, struct decoder d)
 {
 	char first[64] = "";
+	size_t n = decode(&d, first, sizeof(first));
 
-	decode(&d, first, sizeof(first));
 	if (memcmp(first, BOM, 3) == 0)
 		c->form = UTF8;
 	else if (c->form == UTF32 && memcmp(first, "\0\0\xfe\xff", 4) == 0)
@@ -1051,7 +1092,22 @@ find_mark(struct conv *c, struct decoder d)
 	    memcmp(first, "\xff\xfe", 2) == 0)) {
 		c->form = UTF16;
 		strcpy(c->names, *first == '\xfe' ? "UTF-16BE" : "UTF-16LE");
-	}
+	} else if (c->form >= UTF16 && !d.words)
+		c->guess = memchr(first, 0, n) == NULL;
+}
+
+/* JAPAN or KOREA where octets go over to the charset of that country, as ISO-2022 has it. */
+static int
+find_shift(const char *p, size_t n)
+{
+	const char *end = p + n;
+
+	for (; (p = memchr(p, '\033', (size_t)(end - p))) != NULL && end - p > 3; p++)
+		if (memcmp(p, "\033$B", 3) == 0 || memcmp(p, "\033$@", 3) == 0)
+			return JAPAN;
+		else if (memcmp(p, "\033$)C", 4) == 0)
+			return KOREA;
+	return 0;
 }
 
 /*
@@ -1073,6 +1129,8 @@ convert_all(struct conv *c, struct decoder *d)
 		octets = form >= EUC_JP && form <= UTF7;
 		n = octets ? decode(d, piece, sizeof(piece)) :
 		    decode(d, c->in + c->len, sizeof(c->in) - c->len);
+		if (form < OCTETS)
+			c->o->seen |= find_shift(c->in + c->len, n);
 		c->len += octets ? 0 : n;
 		for (i = 0; octets && i < n; i++)
 			if (form == EUC_JP)
@@ -1097,8 +1155,10 @@ convert(struct decoder *d, int raw, struct out *o)
 	struct conv c;
 	struct out before = *o;
 	struct decoder again = *d;
+	const char *shifts;
 	char label[LABEL_MAX];
 	enum form form;
+	int wrong;
 
 	if (d->in.len == 0 && !d->words)
 		return;
@@ -1115,15 +1175,20 @@ convert(struct decoder *d, int raw, struct out *o)
 	if (raw && (c.form >= UTF16 || c.form == UTF8))
 		c.form = UNKNOWN;
 	form = c.form;
-	c.guess = raw || c.seven || !conv_start(&c);
+	c.guess = c.guess || raw || c.seven || !conv_start(&c);
 	if (c.guess)
 		c.form = UTF8;
 	convert_all(&c, d);
 	/* Guessed wrong: it is no UTF-8, or it is ASCII and may be a seven-bit form. */
-	if (c.guess && (o->seen & INVALID || c.len > 0 || (c.seven && !(o->seen & EIGHT)))) {
+	wrong = c.guess && (o->seen & INVALID || c.len > 0 || (c.seven && !(o->seen & EIGHT)));
+	shifts = o->seen == JAPAN ? "jis" : o->seen == KOREA ? "2022kr" : NULL;
+	if (wrong)
+		c.form = form;
+	else if (shifts)		/* ASCII that should have had this label */
+		find_charset(&c, shifts);
+	if (wrong || shifts) {
 		c.guess = 0;
 		c.len = 0;
-		c.form = form;
 		if (!conv_start(&c))
 			c.form = CP1252;
 		*o = before;

@@ -416,12 +416,12 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("gb2312", "\x80" "5", "\xe2\x82\xac" "5"), L("gbk", "\xc4\xe3\x80\xc4\xe3", "\xe4\xbd\xa0\xe2\x82\xac\xe4\xbd\xa0"),
 	L("gb18030", "\x80", "\xe2\x82\xac"), L("iso-2022-jp", "\033$B)!$\"", "\xef\xbf\xbd\xe3\x81\x82"),
 	L("\"koi8-r x\"", "\xc1", "\xd0\xb0"), L("euc-jp", "\x8e\xe0\xa4\xa2", "\xef\xbf\xbd\xe3\x81\x82"),
-	L("iso-2022-jp", "\033xab\033$B$\"\033\nc", "\x61\x62\xe3\x81\x82\x63"), L("iso-2022-jp", "\033(Ja\\b", "a\xc2\xa5" "b"),
+	L("iso-2022-jp", "\033xab\033$B$\"\033\nc", "\033xab\xe3\x81\x82\033\nc"), L("iso-2022-jp", "\033(Ja\\b", "a\xc2\xa5" "b"),
 	L("iso-2022-jp", "\033(I1\033(B", "\xef\xbd\xb1"), L("hz", "~~a~{Dc~}", "~a\xe4\xbd\xa0"), L("hz", "~{Dc\nDc~}", "\xe4\xbd\xa0\nDc"),
 	/* musl, which has no CP932, makes characters of what GB18030 leaves open. */
 	NEEDS("CP932", "gb18030", "\xfe\x39\xfe\x39\xc4\xe3", "\xef\xbf\xbd\xe4\xbd\xa0"),
 	L("iso-2022-kr", "\033$)C\x0e\x30\x21\x0f\x0e\x49\x21\x0f" "a", "\xea\xb0\x80\xef\xbf\xbd" "a"),
-	L("big5", "\xa7\x41\xa7", "\xe4\xbd\xa0\xef\xbf\xbd"), L("utf-16le", "a", "\xef\xbf\xbd"),
+	L("big5", "\xa7\x41\xa7", "\xe4\xbd\xa0\xef\xbf\xbd"), L("utf-16le", "a", "a"),
 	L("shift_jis", "\xa0\x82\xa0\x80", "\xef\xbf\xbd\xe3\x81\x82\xef\xbf\xbd"), L("windows-1253", "\xaa\xe1", "\xef\xbf\xbd\xce\xb1"),
 	L("euc-jp", "\xa4\xa2\xa4", "\xe3\x81\x82\xef\xbf\xbd"),
 
@@ -432,6 +432,22 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("utf-7", "C++ and more", "C++ and more"), L("utf-7", "1+1=2, a+b", "1+1=2, a+b"), L("utf-7", "+- a+-b +", "+ a+b +"),
 	L("utf-7", "ann+news@oak, x+y-z", "ann+news@oak, x+y-z"), L("utf-7", "+2D3eAA!+AOQA5A-+AOQ", "\xf0\x9f\x98\x80!\xc3\xa4\xc3\xa4\xc3\xa4"),
 	L("utf-7", "+AOQA5ADkAOQA5ADk-", "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4"),
+
+	/* What begins an escape sequence and is none is text; SO and SI; no label */
+	L("iso-2022-jp", "a\033[1mb", "a\033[1mb"), L("iso-2022-jp", "\033$B$\"\033(\r\nb", "\xe3\x81\x82\033\xef\xbf\xbd\r\nb"),
+	L("iso-2022-jp", "\033\033$B$\"\033(B", "\033\xe3\x81\x82"), L("iso-2022-jp", "a\033", "a\033"), L("iso-2022-jp", "a\033$", "a\033$"),
+	L("iso-2022-jp", "\033$(((B", "\033$(((B"), L("iso-2022-kr", "\033xa", "\033xa"),
+	L("hz", "~user/~", "~user/~"), L("hz", "a~\nb~\r\nc~\rd", "abc~\rd"), L("hz", "~{Dc~\r\nDc~}", "\xe4\xbd\xa0" "Dc"),
+	L("cp50222", "\033(J\016\x31\x32\017a\033(B", "\xef\xbd\xb1\xef\xbd\xb2" "a"),
+	L("iso-2022-jp", "\033$B$\"\016\x31\017$\"\017$\"", "\xe3\x81\x82\xef\xbd\xb1\xe3\x81\x82\xe3\x81\x82"),
+	L("iso-2022-jp", "\033$B$\"$\016\016\x31", "\xe3\x81\x82\xef\xbf\xbd\xef\xbd\xb1"),
+	L("utf-8", "a \033$B$\"\033(B", "a \xe3\x81\x82"), L("us-ascii", "\033$@$\"\033(J", "\xe3\x81\x82"), L("iso-8859-1", "\033$B$\"", "\xe3\x81\x82"),
+	L("nobody", "\033[m\033$B$\"", "\033[m\xe3\x81\x82"), L("utf-8", "\033$)C\016\x30\x21\017", "\xea\xb0\x80"),
+	L("utf-8", "\033$B$\"\xc3\xa4", "\033$B$\"\xc3\xa4"), L("utf-8", "\033[1m\033$A", "\033[1m\033$A"), L("koi8-r", "\033$B$\"\033(B", "\033$B$\"\033(B"),
+	/* Text that is no UTF-16 */
+	L("utf-16", "plain", "plain"), L("utf-16be", "\xc3\xa4 b", "\xc3\xa4 b"), L("utf-32", "plain text", "plain text"),
+	L("utf-16be", "\xe4\xbd\x4f\x60", "\xee\x92\xbd\xe4\xbd\xa0"), L("ucs-2", "\033$B$\"\033(B", "\xe3\x81\x82"),
+	{ WORDS, "a word is UTF-16", "=?utf-16be?B?TmBOYQ==?=", 0, "\xe4\xb9\xa0\xe4\xb9\xa1" },
 
 	/* Byte-order marks */
 	L("koi8-r", "\xef\xbb\xbf\xc3\xa4", "\xc3\xa4"), L("iso-8859-1", "\xef\xbb\xbf\xc3\xa4\xff", "\xc3\xa4\xef\xbf\xbd"),
