@@ -958,11 +958,11 @@ encoded_word(const char *p, const char *end, struct decoder *d, int *none)
 {
 	const char *q, *stop;
 
-	if (*none || end - p < 8 || p[0] != '=' || p[1] != '?')
+	if (*none || end - p < 7 || p[0] != '=' || p[1] != '?')
 		return 0;
-	for (q = p + 2; q < end && *q != '?' && !is_blank(*q) && q - p < LABEL_MAX; q++)
+	for (q = p + 2; q < end && *q != '?' && q - p < LABEL_MAX; q++)
 		;
-	if (end - q < 4 || *q != '?' || q == p + 2 || q[2] != '?' || !memchr("bBqQ", q[1], 4))
+	if (end - q < 4 || *q != '?' || q[2] != '?' || !memchr("bBqQ", q[1], 4))
 		return 0;
 	*d = (struct decoder){ .charset = span(p + 2, q), .words = 1,
 	    .encoding = q[1] == 'b' || q[1] == 'B' ? MIME_BASE64 : MIME_QP };
@@ -1548,11 +1548,39 @@ struct mailbox {
 	char word[1024], best[1024];
 };
 
+/*
+ * Takes off an address what is not of it: "'ann@oak.example'", "ann@oak.example&gt;", and, in
+ * angle brackets, the quotes of <"ann@oak.example">.
+ */
+static void
+strip(struct mailbox *m)
+{
+	char *w = m->word, *end = w + m->len, *p = end;
+	int quoted = !m->at && m->angle == 1;
+
+	while (p > w && p[-1] != '@')
+		p--;
+	if (p == w || (quoted ? *w != '"' : !m->at))
+		return;
+	while (p < end && !memchr("'\"&", *p, 3))
+		p++;
+	m->len = (size_t)(p - w);
+	if (quoted || (p < end && *p == '\'' && *w == '\''))
+		memmove(w, w + 1, --m->len);
+	m->at = 1;
+	m->phrase &= !quoted;
+}
+
 static void
 end_word(struct mailbox *m)
 {
-	const char *w = m->word + (m->len > 0 && *m->word == '"');
-	int encoded = m->len > 3 && memcmp(w, "=?", 2) == 0, rank = m->at && !encoded ? 3 : 1;
+	const char *w;
+	int encoded, rank;
+
+	strip(m);
+	w = m->word + (m->len > 0 && *m->word == '"');
+	encoded = m->len > 3 && memcmp(w, "=?", 2) == 0;
+	rank = m->at && !encoded ? 3 : 1;
 
 	/* Several words without an "@", or one after the brackets, are somebody's name. */
 	if (m->len > 0 && rank == 1 && (m->bare++ > 0 || m->phrase || encoded || m->angle == 2)) {
@@ -1569,12 +1597,19 @@ end_word(struct mailbox *m)
 	m->at = m->phrase = 0;
 }
 
-/* The end of an atom with its dots and "@", a quoted string or a domain literal, or p. */
+/*
+ * The end of an atom with its dots and "@", an encoded-word, a quoted string or a domain literal,
+ * or p.
+ */
 static const char *
 word_end(const char *p, const char *end)
 {
+	struct decoder d;
 	const char *q;
+	int none = 0;
 
+	if (encoded_word(p, end - p < COMMENT_MAX ? end : p + COMMENT_MAX, &d, &none))
+		return d.rest.ptr;
 	if ((q = *p == '[' ? memchr(p, ']', (size_t)(end - p)) : quoted_end(p, end)) != NULL) {
 		while (q == end || (*p == '"' && *q != '"'))
 			q--;		/* the last one, that a backslash was before */
@@ -1718,6 +1753,7 @@ static void
 describe(struct mime_part *p, int digest)
 {
 	struct mime_span name, v, header = p->header, t;
+	char label[LABEL_MAX], *q;
 	int type = 0, disposition = 0, encoding = 0;
 
 	strcpy(p->type, digest ? "message/rfc822" : "text/plain");	/* RFC 2046 5.1.5 */
@@ -1733,9 +1769,11 @@ describe(struct mime_part *p, int digest)
 		t.len = (size_t)(v.ptr + v.len - t.ptr);
 		if (mime_is(name, "Content-Type") && type++ == 0) {
 			parse_type(p, t);
-			mime_param(v, "charset", p->charset, sizeof(p->charset));
-			p->charset[strcspn(p->charset, "\",")] = '\0';
-			mime_lower(p->charset, strlen(p->charset));
+			mime_param(v, "charset", label, sizeof(label));
+			q = label + (*label == '\'');
+			q[strcspn(q, "\",'")] = '\0';
+			mime_lower(q, strlen(q));
+			strcpy(p->charset, q);
 		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0) {
 			if (begins(t, "x-"))
 				t = span(t.ptr + 2, t.ptr + t.len);
