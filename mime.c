@@ -370,7 +370,7 @@ conv_start(struct conv *c)
 }
 
 /* What text may have that is taken as UTF-8. */
-enum { INVALID = 1, EIGHT = 2, JAPAN = 4, KOREA = 8 };
+enum { INVALID = 1, EIGHT = 2, SHIFT = 4 };
 
 /* Text that is UTF-8: gives how much was taken, all but the beginning of a character. */
 static size_t
@@ -648,18 +648,19 @@ static int
 take_escape(struct conv *c, char u)
 {
 	size_t n = c->escaped;
-	int more = n == 0 || (c->form == HZ ? u == '\r' && n == 1 : u >= ' ' && u <= '/' && n < 3);
+	int hz = c->form == HZ, more, last;
 
-	if (!more && !(c->form == HZ ? u == '\n' || (n == 1 && memchr("~{}", u, 3)) :
-	    u >= '0' && u <= '~' && n > 1))
+	more = n == 0 || (hz ? n == 1 && u == '\r' : n < 3 && u >= ' ' && u <= '/');
+	last = hz ? u == '\n' || (n == 1 && memchr("~{}", u, 3)) : n > 1 && u >= '0' && u <= '~';
+	if (!more && !last)
 		return 0;
 	c->esc[c->escaped++] = u;
 	if (more)
 		return 1;
 	c->escaped = 0;
-	if (c->form == HZ && u == '~')
+	if (hz && u == '~')
 		c->in[c->len++] = u;
-	else if (c->form == HZ)
+	else if (hz)
 		c->set = u == '{' ? 'd' : 0;
 	else if (c->form == JP && c->esc[1] == '$' && memchr("@BDOQ", u, 5))
 		c->set = u == 'D' ? 's' : 'd';
@@ -1096,17 +1097,13 @@ find_mark(struct conv *c, struct decoder d)
 		c->guess = memchr(first, 0, n) == NULL;
 }
 
-/* JAPAN or KOREA where octets go over to the charset of that country, as ISO-2022 has it. */
+/* Do octets go over to JIS X 0208, as in ISO-2022-JP? */
 static int
-find_shift(const char *p, size_t n)
+has_shift(const char *p, const char *end)
 {
-	const char *end = p + n;
-
-	for (; (p = memchr(p, '\033', (size_t)(end - p))) != NULL && end - p > 3; p++)
-		if (memcmp(p, "\033$B", 3) == 0 || memcmp(p, "\033$@", 3) == 0)
-			return JAPAN;
-		else if (memcmp(p, "\033$)C", 4) == 0)
-			return KOREA;
+	while ((p = memchr(p, '\033', (size_t)(end - p))) != NULL && end - p > 3)
+		if (*++p == '$' && (p[1] == 'B' || p[1] == '@'))
+			return 1;
 	return 0;
 }
 
@@ -1129,8 +1126,8 @@ convert_all(struct conv *c, struct decoder *d)
 		octets = form >= EUC_JP && form <= UTF7;
 		n = octets ? decode(d, piece, sizeof(piece)) :
 		    decode(d, c->in + c->len, sizeof(c->in) - c->len);
-		if (form < OCTETS)
-			c->o->seen |= find_shift(c->in + c->len, n);
+		if (form < OCTETS && has_shift(c->in + c->len, c->in + c->len + n))
+			c->o->seen |= SHIFT;
 		c->len += octets ? 0 : n;
 		for (i = 0; octets && i < n; i++)
 			if (form == EUC_JP)
@@ -1155,7 +1152,6 @@ convert(struct decoder *d, int raw, struct out *o)
 	struct conv c;
 	struct out before = *o;
 	struct decoder again = *d;
-	const char *shifts;
 	char label[LABEL_MAX];
 	enum form form;
 	int wrong;
@@ -1181,12 +1177,11 @@ convert(struct decoder *d, int raw, struct out *o)
 	convert_all(&c, d);
 	/* Guessed wrong: it is no UTF-8, or it is ASCII and may be a seven-bit form. */
 	wrong = c.guess && (o->seen & INVALID || c.len > 0 || (c.seven && !(o->seen & EIGHT)));
-	shifts = o->seen == JAPAN ? "jis" : o->seen == KOREA ? "2022kr" : NULL;
 	if (wrong)
 		c.form = form;
-	else if (shifts)		/* ASCII that should have had this label */
-		find_charset(&c, shifts);
-	if (wrong || shifts) {
+	else if (o->seen == SHIFT)	/* ASCII that should have had this label */
+		find_charset(&c, "jis");
+	if (wrong || o->seen == SHIFT) {
 		c.guess = 0;
 		c.len = 0;
 		if (!conv_start(&c))
