@@ -16,9 +16,10 @@
  * The states of a connection, what can be known in each, and what ends it:
  *
  *   CLOSED      Nothing. conn_open() ends it.
- *   CONNECTING  The server may be there. Its answer, or CONNECT_TIME.
+ *   CONNECTING  The server may be there. Its answer.
  *   SETTING     It let us in. Its answer: the session is as set_up() wants it.
- *   ASKING      As before. The answer is max_allowed_packet.
+ *   ASKING      As before. The answer is max_allowed_packet. These three end after
+ *               CONNECT_TIME in all.
  *   IDLE        All that was sent is answered, no mail is here. A mail, IDLE_TIME, or
  *               the server, which may hang up: that is no trouble.
  *   PREPARING   Mails are here, nothing of them is at the server.
@@ -81,7 +82,7 @@
 #define SHARE_PART 2			/* or than this part of what statements took lately */
 #define PAUSE_MAX 2000LL		/* the pause after a quick one, in thousandths of it */
 #define HUNG_TIME (10 * SECOND)		/* a statement older than this hangs */
-#define CONNECT_TIME (5 * SECOND)	/* one host, until it may be written to */
+#define CONNECT_TIME (5 * SECOND)	/* one host, from CONNECTING to IDLE */
 #define IDLE_TIME (60 * SECOND)
 #define FRESH_TIME (5 * SECOND)		/* what the server said lately is believed */
 #define BACKOFF (100 * MS)		/* doubled for each round of all hosts, up to */

@@ -156,7 +156,7 @@ struct config {
 
 struct buffer { char *ptr; size_t len, cap; };
 
-/* The order counts: from CHUNKED on there is a message, before STORING input runs. */
+/* The order counts: CHUNKED to STORING have a message, before STORING input runs. */
 enum state { PROXY, NEW, GREETED, MAIL, RCPT, CHUNKED, DATA, CHUNK, STORING, CLOSING };
 #define IN(state) (1u << (state))
 
@@ -271,8 +271,8 @@ static struct {
 	volatile struct slot *slot;	/* its slot on the board */
 	struct db *db;
 	int npending;			/* mails there */
-	struct session *session[FDS];	/* by descriptor; when it last did something, in ms; */
-	long long active[FDS];
+	struct session *session[FDS];	/* by descriptor */
+	long long active[FDS];		/* ms: when watch() last had to do with it */
 	int top;			/* the largest descriptor of them, -1: there is none */
 	int nsessions, max_sessions;
 	unsigned long next_id;
@@ -1744,8 +1744,9 @@ watch_for(int fd, int io, struct watched *set)
 }
 
 /*
- * What select() is to watch, from what the session waits for. It does not tell of octets
- * that are here already, kept or in TLS; it does of a socket that can be written to.
+ * What select() is to watch, from what the session waits for. Of octets that are here
+ * already, kept or in TLS, select() tells nothing: the socket is watched until it can be
+ * written to, which is at once.
  */
 static void
 watch(struct session *s)
