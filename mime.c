@@ -1852,8 +1852,8 @@ first_boundary(struct mime_walk *w, const char **at, const char *end)
 	for (; p < *at; p = next) {
 		next = p + line_len(p, (size_t)(*at - p));
 		line = trim(span(p, next));
-		if (line.len > 2 && line.len - 2 <= MIME_BOUNDARY && *p == '-' && p[1] == '-' &&
-		    begins(span(next, *at), "Content-")) {
+		if (begins(span(p, next), "--") && begins(span(next, *at), "Content-") &&
+		    line.len > 2 && line.len - 2 <= MIME_BOUNDARY) {
 			l->len = line.len - 2;
 			memcpy(l->boundary, p + 2, l->len);
 			*at = start;

@@ -436,7 +436,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	/* What begins an escape sequence and is none is text; SO and SI; no label */
 	L("iso-2022-jp", "a\033[1mb", "a\033[1mb"), L("iso-2022-jp", "\033$B$\"\033(\r\nb", "\xe3\x81\x82\033\xef\xbf\xbd\r\nb"),
 	L("iso-2022-jp", "\033\033$B$\"\033(B", "\033\xe3\x81\x82"), L("iso-2022-jp", "a\033", "a\033"), L("iso-2022-jp", "a\033$", "a\033$"),
-	L("iso-2022-jp", "\033$(((B", "\033$(((B"), L("iso-2022-kr", "\033xa", "\033xa"),
+	L("iso-2022-jp", "\033$(((B", "\033$(((B"), L("iso-2022-kr", "\033xa", "\033xa"), L("iso-2022-jp", "\033$\177a", "\033$\177a"),
 	L("hz", "~user/~", "~user/~"), L("hz", "a~\nb~\r\nc~\rd", "abc~\rd"), L("hz", "~{Dc~\r\nDc~}", "\xe4\xbd\xa0" "Dc"),
 	L("cp50222", "\033(J\016\x31\x32\017a\033(B", "\xef\xbd\xb1\xef\xbd\xb2" "a"),
 	L("iso-2022-jp", "\033$B$\"\016\x31\017$\"\017$\"", "\xe3\x81\x82\xef\xbd\xb1\xe3\x81\x82\xe3\x81\x82"),
@@ -521,6 +521,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "as the first line", M("mixed") "--b\n--not\n" HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
 	{ BODY, "a line and the next boundary", M("mixed") "--b\n" HTML "text\n--b--", 0, "text" },
 	{ BODY, "a first line that is indented", M("mixed") "--b\n " HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
+	{ BODY, "a first line that is blank", M("mixed") "--b\n \n" HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
 	{ BODY, "text that is indented", M("mixed") "--b\n a: b\n\nyes\n--b--", 0, " a: b\n\nyes" },
 	{ BODY, "text at once", M("mixed") "--b\ntext\n\nmore\n--b--", 0, "text\n\nmore" },
 	{ BODY, "a part that is a header", M("mixed") "--b\n" HTML "--b\n\nyes\n--b--", 0, "yes" },
@@ -584,6 +585,13 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "in apostrophes", BAD("; boundary='b'", "--b"), 0, "yes" },
 	{ BODY, "a semicolon in it", BAD("; boundary=b;x", "--b;x"), 0, "yes" },
 	{ BODY, "brackets in it", BAD("; boundary=(x)y", "--(x)y"), 0, "yes" },
+#define X60 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	{ BODY, "too long a line", "Content-Type: multipart/mixed; boundary=c\n\n--" X60 X60 X60 X60 X60 "\nContent-A: b\n--\n"
+	  "Content-A: b\n--b\nContent-A: b\n\nyes\n--b--", 0, "yes" },
+#define IN(line) "Content-Type: multipart/mixed; boundary=c\n\n" line "\n"
+	{ BODY, "of the fourth level", IN("--1") IN("--2") IN("--3") IN("--4") "Content-A: b\n\nyes", 0, "yes" },
+	{ BODY, "not of the fifth", IN("--1") IN("--2") IN("--3") IN("--4") IN("--5") "Content-Type: text/plain\n\nx", 0,
+	  "--5\nContent-Type: text/plain\n\nx" },
 	{ BODY, "another one", BAD("; boundary=c", "--b"), 0, "yes" },
 	{ BODY, "the first part has no header", "Content-Type: multipart/mixed; boundary=c\n\n--b\n\none\n--b\nContent-Type: text/plain\n\ntwo\n--b--",
 	  0, "one\r\n\r\ntwo" },
@@ -676,6 +684,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "a line of no length ends it", UU "#86)C\n\ta\n#9&5F\nend\n", 0, "abc\ta\n#9&5F\nend\n" },
 	{ BODY, "text around it, and an empty line", "Content-Transfer-Encoding: x-uuencode\n\none\nbegin\nbegin x\nbegin 644 f\n#86)C\n\nend\ntwo\n"
 	  "begin 600 g\n#9&5F\n`\nend\n", 0, "one\nbegin\nbegin x\nabctwo\ndef" },
+	{ BODY, "a begin that ends it", "Content-Transfer-Encoding: x-uuencode\n\nbegin ", 0, "begin " },
 	{ BODY, "text that only says so", "Content-Transfer-Encoding: x-uuencode\n\none\n\ntwo", 0, "one\n\ntwo" },
 	NEEDS("CP932", "gb18030", "\x84\x31\x41\x41", "\xef\xbf\xbd" "1AA"), L("euc-kr", "a\xff", "a\xef\xbf\xbd"), L("euc-kr", "\x80\xb0\xa1", "\xef\xbf\xbd\xea\xb0\x80"),
 	L("euc-kr", "\xff" "a\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1\xb0\xa1", "\xef\xbf\xbd" "a\xea\xb0\x80"
@@ -729,7 +738,7 @@ check_pieces(void)
 		{ "utf-8", "8bit", "\xe4\xbd\xa0", "", "\xe4\xbd\xa0" }, { "big5", "8bit", "\xa7\x41", "", "\xe4\xbd\xa0" },
 		{ "utf-8", "quoted-printable", "abc", "", "abc" }, { "koi8-r", "base64", "wcHB", "\r\n", "\xd0\xb0\xd0\xb0\xd0\xb0" },
 		{ "iso-2022-jp", "7bit", "\033$B$\"\033(B", "", "\xe3\x81\x82" }, { "utf-7", "7bit", "+T2A-", "", "\xe4\xbd\xa0" },
-		{ "utf-7", "7bit", "1+1=2", "", "1+1=2" }, { "iso-8859-1", "8bit", "\xe4", "", "\xc3\xa4" },
+		{ "utf-8", "x-uuencode", "abc", "", "abc" }, { "utf-7", "7bit", "1+1=2", "", "1+1=2" }, { "iso-8859-1", "8bit", "\xe4", "", "\xc3\xa4" },
 		{ "euc-jp", "8bit", "\xa9\xa1\xa4\xa2", "", "\xef\xbf\xbd\xe3\x81\x82" },
 		{ "big5", "8bit", "\x91\x5f", "", "\xe4\xb0\x8e" }, { "euc-kr", "8bit", "\xc9\xa1\xb0\xa1", "", "\xef\xbf\xbd\xea\xb0\x80" }
 	};
