@@ -1343,16 +1343,19 @@ mime_header(const char *msg, size_t len)
 }
 
 /*
- * Does the field whose last line this is go on at next? What is no field, behind a ";", was an
- * indented line once.
+ * Does the field of this line go on at next? What is no field, behind a ";", was an indented
+ * line once.
  */
 static int
-goes_on(struct mime_span line, const char *next, const char *end)
+goes_on(const char *line, const char *next, const char *end)
 {
+	const char *p = next;
+
 	if (next == end || *next == ' ' || *next == '\t')
 		return next < end;
-	line = trim(line);
-	return line.len > 0 && line.ptr[line.len - 1] == ';' &&
+	while (p > line && is_blank(p[-1]))
+		p--;
+	return p > line && p[-1] == ';' &&
 	    name_len(next, line_len(next, (size_t)(end - next))) == 0;
 }
 
@@ -1369,7 +1372,7 @@ mime_next_field(struct mime_span *h, struct mime_span *name, struct mime_span *v
 		do {
 			line = next;
 			next += line_len(next, (size_t)(end - next));
-		} while (goes_on(span(line, next), next, end));
+		} while (goes_on(line, next, end));
 	}
 	*h = span(next, end);
 	*name = span(p, p + k);
