@@ -26,6 +26,7 @@
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
 #define COMMENT_MAX 1024		/* octets in which a comment ends, or it is none */
+#define WORD_MAX 160			/* octets of an encoded-word; RFC 2047 2 allows 75 */
 #define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
 #define DIGITS "0123456789"
 #define BAD_MAX 1000			/* characters that are none, as any text may have */
@@ -658,6 +659,7 @@ take_escape(struct conv *c, char u)
 	if (more)
 		return 1;
 	c->escaped = 0;
+	c->before = 0;
 	if (hz && u == '~')
 		c->in[c->len++] = u;
 	else if (hz)
@@ -959,11 +961,11 @@ encoded_word(const char *p, const char *end, struct decoder *d, int *none)
 {
 	const char *q, *stop;
 
-	if (*none || end - p < 7 || p[0] != '=' || p[1] != '?')
+	if (*none || end - p < 8 || p[0] != '=' || p[1] != '?')
 		return 0;
-	for (q = p + 2; q < end && *q != '?' && q - p < LABEL_MAX; q++)
+	for (q = p + 2; q < end && *q != '?' && !is_blank(*q) && q - p < LABEL_MAX; q++)
 		;
-	if (end - q < 4 || *q != '?' || q[2] != '?' || !memchr("bBqQ", q[1], 4))
+	if (end - q < 4 || *q != '?' || q == p + 2 || q[2] != '?' || !memchr("bBqQ", q[1], 4))
 		return 0;
 	*d = (struct decoder){ .charset = span(p + 2, q), .words = 1,
 	    .encoding = q[1] == 'b' || q[1] == 'B' ? MIME_BASE64 : MIME_QP };
@@ -1097,13 +1099,20 @@ find_mark(struct conv *c, struct decoder d)
 		c->guess = memchr(first, 0, n) == NULL;
 }
 
-/* Do octets go over to JIS X 0208, as in ISO-2022-JP? */
+/* Do octets go over to JIS X 0208, as in ISO-2022-JP, and back with the next escape sequence? */
 static int
 has_shift(const char *p, const char *end)
 {
-	while ((p = memchr(p, '\033', (size_t)(end - p))) != NULL && end - p > 3)
-		if (*++p == '$' && (p[1] == 'B' || p[1] == '@'))
+	const char *back;
+
+	for (; (p = memchr(p, '\033', (size_t)(end - p))) != NULL && end - p > 3; p = back) {
+		back = memchr(p + 1, '\033', (size_t)(end - p) - 1);
+		if (back == NULL)
+			return 0;
+		if (p[1] == '$' && (p[2] == 'B' || p[2] == '@') && end - back > 2 &&
+		    back[1] == '(' && (back[2] == 'B' || back[2] == 'J'))
 			return 1;
+	}
 	return 0;
 }
 
@@ -1126,7 +1135,7 @@ convert_all(struct conv *c, struct decoder *d)
 		octets = form >= EUC_JP && form <= UTF7;
 		n = octets ? decode(d, piece, sizeof(piece)) :
 		    decode(d, c->in + c->len, sizeof(c->in) - c->len);
-		if (form < OCTETS && has_shift(c->in + c->len, c->in + c->len + n))
+		if (c->cd == (iconv_t)-1 && has_shift(c->in + c->len, c->in + c->len + n))
 			c->o->seen |= SHIFT;
 		c->len += octets ? 0 : n;
 		for (i = 0; octets && i < n; i++)
@@ -1154,7 +1163,7 @@ convert(struct decoder *d, int raw, struct out *o)
 	struct decoder again = *d;
 	char label[LABEL_MAX];
 	enum form form;
-	int wrong;
+	int wrong, shifted;
 
 	if (d->in.len == 0 && !d->words)
 		return;
@@ -1177,11 +1186,12 @@ convert(struct decoder *d, int raw, struct out *o)
 	convert_all(&c, d);
 	/* Guessed wrong: it is no UTF-8, or it is ASCII and may be a seven-bit form. */
 	wrong = c.guess && (o->seen & INVALID || c.len > 0 || (c.seven && !(o->seen & EIGHT)));
+	shifted = o->seen == SHIFT && (o->line || !raw);	/* but never in addresses */
 	if (wrong)
 		c.form = form;
-	else if (o->seen == SHIFT)	/* ASCII that should have had this label */
+	else if (shifted)		/* ASCII that should have had this label */
 		find_charset(&c, "jis");
-	if (wrong || o->seen == SHIFT) {
+	if (wrong || shifted) {
 		c.guess = 0;
 		c.len = 0;
 		if (!conv_start(&c))
@@ -1270,6 +1280,13 @@ is_known(const char *p, size_t n)
 	return 0;
 }
 
+/* Does a line begin with Content-Type or -Transfer-Encoding? */
+static int
+is_part_field(const char *p, const char *end)
+{
+	return begins(span(p, end), "Content-") && is_known(p, line_len(p, (size_t)(end - p)));
+}
+
 /* The open level whose boundary a line is, the innermost first, or -1. last: no part follows. */
 static int
 boundary_level(const struct mime_walk *w, const char *p, size_t n, int *last)
@@ -1343,11 +1360,11 @@ mime_header(const char *msg, size_t len)
 }
 
 /*
- * Does the field of this line go on at next? What is no field, behind a ";", was an indented
- * line once.
+ * Does a field go on behind this line of it? What is no field, behind a ";" of MIME's fields,
+ * was an indented line once.
  */
 static int
-goes_on(const char *line, const char *next, const char *end)
+goes_on(const char *field, const char *line, const char *next, const char *end)
 {
 	const char *p = next;
 
@@ -1355,7 +1372,7 @@ goes_on(const char *line, const char *next, const char *end)
 		return next < end;
 	while (p > line && is_blank(p[-1]))
 		p--;
-	return p > line && p[-1] == ';' &&
+	return p > line && p[-1] == ';' && begins(span(field, next), "Content-") &&
 	    name_len(next, line_len(next, (size_t)(end - next))) == 0;
 }
 
@@ -1372,7 +1389,7 @@ mime_next_field(struct mime_span *h, struct mime_span *name, struct mime_span *v
 		do {
 			line = next;
 			next += line_len(next, (size_t)(end - next));
-		} while (goes_on(line, next, end));
+		} while (goes_on(p, line, next, end));
 	}
 	*h = span(next, end);
 	*name = span(p, p + k);
@@ -1546,27 +1563,20 @@ struct mailbox {
 	char word[1024], best[1024];
 };
 
-/*
- * Takes off an address what is not of it: "'ann@oak.example'", "ann@oak.example&gt;", and, in
- * angle brackets, the quotes of <"ann@oak.example">.
- */
+/* Takes off what is not of an address: 'ann@oak.example', and &gt; behind it. */
 static void
 strip(struct mailbox *m)
 {
-	char *w = m->word, *end = w + m->len, *p = end;
-	int quoted = !m->at && m->angle == 1;
+	char *w = m->word;
+	size_t n = m->len;
 
-	while (p > w && p[-1] != '@')
-		p--;
-	if (p == w || (quoted ? *w != '"' : !m->at))
-		return;
-	while (p < end && !memchr("'\"&", *p, 3))
-		p++;
-	m->len = (size_t)(p - w);
-	if (quoted || (p < end && *p == '\'' && *w == '\''))
-		memmove(w, w + 1, --m->len);
-	m->at = 1;
-	m->phrase &= !quoted;
+	if (m->at && n > 4 && memcmp(w + n - 3, "&gt", 3) == 0 && w[n - 4] != '@')
+		m->len -= 3;
+	else if (m->at && n > 2 && w[n - 1] == '\'' && w[n - 2] != '@') {
+		m->len--;
+		if (*w == '\'')
+			memmove(w, w + 1, --m->len);
+	}
 }
 
 static void
@@ -1606,7 +1616,9 @@ word_end(const char *p, const char *end)
 	const char *q;
 	int none = 0;
 
-	if (encoded_word(p, end - p < COMMENT_MAX ? end : p + COMMENT_MAX, &d, &none))
+	for (q = p; q < end && !is_blank(*q) && q - p < WORD_MAX; q++)
+		;
+	if (encoded_word(p, q, &d, &none))
 		return d.rest.ptr;
 	if ((q = *p == '[' ? memchr(p, ']', (size_t)(end - p)) : quoted_end(p, end)) != NULL) {
 		while (q == end || (*p == '"' && *q != '"'))
@@ -1855,7 +1867,7 @@ first_boundary(struct mime_walk *w, const char **at, const char *end)
 	for (; p < *at; p = next) {
 		next = p + line_len(p, (size_t)(*at - p));
 		line = trim(span(p, next));
-		if (begins(span(p, next), "--") && begins(span(next, *at), "Content-") &&
+		if (begins(span(p, next), "--") && is_part_field(next, *at) &&
 		    line.len > 2 && line.len - 2 <= MIME_BOUNDARY) {
 			l->len = line.len - 2;
 			memcpy(l->boundary, p + 2, l->len);
@@ -1873,7 +1885,7 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 {
 	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr;
 	const struct mime_level *up;
-	struct mime_span first;
+	const char *first;
 	int level, last = 0;
 	size_t n;
 
@@ -1891,9 +1903,10 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	up = w->depth > 0 ? &w->level[w->depth - 1] : NULL;
 	part->depth = w->depth;
 	part->message = up ? up->message : 0;
-	first = trim(span(p, p + line_len(p, (size_t)(end - p))));
-	if (is_known(first.ptr, first.len))	/* indented, by mistake */
-		p = first.ptr;
+	for (first = p; up && first < end && (*first == ' ' || *first == '\t'); first++)
+		;
+	if (up && is_part_field(first, end))	/* which is indented, by mistake */
+		p = first;
 	part->header = find_header(w, p, (size_t)(end - p));
 	p += part->header.len;
 	n = line_len(p, (size_t)(end - p));
