@@ -729,11 +729,9 @@ no_escape(struct conv *c)
 static void
 shift_octet(struct conv *c, char u)
 {
-	if (c->escaped > 0) {
-		if (take_escape(c, u))
-			return;
-		no_escape(c);
-	}
+	if (c->escaped > 0 && take_escape(c, u))
+		return;
+	no_escape(c);
 	/* HZ: "~" may be the second half of a pair. */
 	if (c->form == HZ ? u == '~' && !c->paired : u == '\033')
 		take_escape(c, u);
@@ -1563,32 +1561,11 @@ struct mailbox {
 	char word[1024], best[1024];
 };
 
-/* Takes off what is not of an address: 'ann@oak.example', and &gt; behind it. */
-static void
-strip(struct mailbox *m)
-{
-	char *w = m->word;
-	size_t n = m->len;
-
-	if (m->at && n > 4 && memcmp(w + n - 3, "&gt", 3) == 0 && w[n - 4] != '@')
-		m->len -= 3;
-	else if (m->at && n > 2 && w[n - 1] == '\'' && w[n - 2] != '@') {
-		m->len--;
-		if (*w == '\'')
-			memmove(w, w + 1, --m->len);
-	}
-}
-
 static void
 end_word(struct mailbox *m)
 {
-	const char *w;
-	int encoded, rank;
-
-	strip(m);
-	w = m->word + (m->len > 0 && *m->word == '"');
-	encoded = m->len > 3 && memcmp(w, "=?", 2) == 0;
-	rank = m->at && !encoded ? 3 : 1;
+	const char *w = m->word + (m->len > 0 && *m->word == '"');
+	int encoded = m->len > 3 && memcmp(w, "=?", 2) == 0, rank = m->at && !encoded ? 3 : 1;
 
 	/* Several words without an "@", or one after the brackets, are somebody's name. */
 	if (m->len > 0 && rank == 1 && (m->bare++ > 0 || m->phrase || encoded || m->angle == 2)) {
@@ -1616,7 +1593,7 @@ word_end(const char *p, const char *end)
 	const char *q;
 	int none = 0;
 
-	for (q = p; q < end && !is_blank(*q) && q - p < WORD_MAX; q++)
+	for (q = p; *p == '=' && q < end && !is_blank(*q) && q - p < WORD_MAX; q++)
 		;
 	if (encoded_word(p, q, &d, &none))
 		return d.rest.ptr;
@@ -1692,6 +1669,22 @@ next_mailbox(struct mime_span *list, struct mailbox *m)
 	*list = span(p, end);
 }
 
+/* Takes off what is not of an address: 'ann@oak.example', and &gt; behind it. */
+static void
+strip(struct mailbox *m)
+{
+	char *p = m->best;
+	size_t n = m->best_len;
+
+	if (n > 4 && memcmp(p + n - 3, "&gt", 3) == 0 && p[n - 4] != '@')
+		m->best_len -= 3;
+	else if (n > 2 && p[n - 1] == '\'' && p[n - 2] != '@') {
+		m->best_len--;
+		if (*p == '\'')
+			memmove(p, p + 1, --m->best_len);
+	}
+}
+
 /*
  * What has no "@" is an address only where no more follows: in brackets, or as
  * the one word of the list.
@@ -1703,6 +1696,8 @@ find_address(struct mime_span *list, struct mailbox *m)
 
 	for (next_mailbox(list, m); m->rank < 3 && list->len > 0; elements++)
 		next_mailbox(list, m);
+	if (m->rank >= 3)
+		strip(m);
 	return m->rank > 1 || (m->rank == 1 && elements == 1);
 }
 
