@@ -26,7 +26,6 @@
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
 #define COMMENT_MAX 1024		/* octets in which a comment ends, or it is none */
-#define WORD_MAX 160			/* octets of an encoded-word; RFC 2047 2 allows 75 */
 #define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
 #define DIGITS "0123456789"
 #define BAD_MAX 1000			/* characters that are none, as any text may have */
@@ -40,7 +39,7 @@ struct out {
 	size_t len, cap;		/* cap: without the final NUL */
 	int line;			/* unfold: no CR, no LF, blanks for tabs */
 	int full;			/* takes no more: there is no room, or something was seen */
-	int seen;			/* INVALID and so on, of text that has no charset yet */
+	int seen;			/* INVALID and so on, of text that is no iconv()'s */
 };
 
 static int
@@ -671,7 +670,10 @@ take_escape(struct conv *c, char u)
 	return 1;
 }
 
-/* An octet that is no part of an escape sequence. Each line begins in ASCII. */
+/*
+ * An octet that is no part of an escape sequence. SO and SI go over to Korean, or to the kana of
+ * JIS X 0201, and back. Each line begins in ASCII.
+ */
 static void
 set_octet(struct conv *c, char u)
 {
@@ -777,7 +779,7 @@ struct decoder {
 	int words;			/* Q of RFC 2047 4.2: "_" is a space */
 	unsigned bits;			/* base64: what is not an octet yet */
 	int have;
-	const char *eol, *next;		/* quoted-printable: a line's end without blanks; with */
+	const char *next, *eol;		/* a line's end; quoted-printable: without blanks */
 	int begun;			/* uuencode: "begin" has been seen */
 };
 
@@ -901,7 +903,7 @@ uu_line(const char *p, const char *end, char *dst)
 	return n;
 }
 
-/* Such lines stand between "begin mode name" and "end"; other lines are text. */
+/* Such lines stand between "begin mode name" and "end"; lines that cannot be that are text. */
 static size_t
 decode_uu(struct decoder *d, char *dst, size_t cap)
 {
@@ -909,18 +911,19 @@ decode_uu(struct decoder *d, char *dst, size_t cap)
 	size_t n = 0, k;
 
 	for (; p < end && cap - n >= 63; p = next) {
-		next = p + line_len(p, (size_t)(end - p));
+		next = d->next ? d->next : p + line_len(p, (size_t)(end - p));
 		k = (size_t)(next - p);
 		if (d->begun && ((*p >= ' ' && *p <= '`') || is_empty_line(p, k))) {
 			n += uu_line(p, next, dst + n);
 			continue;
 		}
-		if (d->begun ? begins(span(p, next), "end") :
-		    begins(span(p, next), "begin ") && is_digit(p[k > 6 ? 6 : 0])) {
+		if (d->next == NULL && (d->begun ? begins(span(p, next), "end") :
+		    begins(span(p, next), "begin ") && k > 6 && is_digit(p[6]))) {
 			d->begun = !d->begun;
 			continue;
 		}
 		d->begun = 0;
+		d->next = k > cap - n ? next : NULL;	/* the rest is no line of its own */
 		k = k < cap - n ? k : cap - n;
 		memcpy(dst + n, p, k);
 		next = p + k, n += k;
@@ -1103,14 +1106,11 @@ has_shift(const char *p, const char *end)
 {
 	const char *back;
 
-	for (; (p = memchr(p, '\033', (size_t)(end - p))) != NULL && end - p > 3; p = back) {
-		back = memchr(p + 1, '\033', (size_t)(end - p) - 1);
-		if (back == NULL)
-			return 0;
-		if (p[1] == '$' && (p[2] == 'B' || p[2] == '@') && end - back > 2 &&
+	for (; (p = memchr(p, '\033', (size_t)(end - p))) != NULL &&
+	    (back = memchr(p + 1, '\033', (size_t)(end - p) - 1)) != NULL; p = back)
+		if (back - p > 2 && p[1] == '$' && (p[2] == 'B' || p[2] == '@') && end - back > 2 &&
 		    back[1] == '(' && (back[2] == 'B' || back[2] == 'J'))
 			return 1;
-	}
 	return 0;
 }
 
@@ -1184,7 +1184,7 @@ convert(struct decoder *d, int raw, struct out *o)
 	convert_all(&c, d);
 	/* Guessed wrong: it is no UTF-8, or it is ASCII and may be a seven-bit form. */
 	wrong = c.guess && (o->seen & INVALID || c.len > 0 || (c.seven && !(o->seen & EIGHT)));
-	shifted = o->seen == SHIFT && (o->line || !raw);	/* but never in addresses */
+	shifted = o->seen == SHIFT && (o->line || !raw);	/* but in no address */
 	if (wrong)
 		c.form = form;
 	else if (shifted)		/* ASCII that should have had this label */
@@ -1582,21 +1582,12 @@ end_word(struct mailbox *m)
 	m->at = m->phrase = 0;
 }
 
-/*
- * The end of an atom with its dots and "@", an encoded-word, a quoted string or a domain literal,
- * or p.
- */
+/* The end of an atom with its dots and "@", a quoted string or a domain literal, or p. */
 static const char *
 word_end(const char *p, const char *end)
 {
-	struct decoder d;
 	const char *q;
-	int none = 0;
 
-	for (q = p; *p == '=' && q < end && !is_blank(*q) && q - p < WORD_MAX; q++)
-		;
-	if (encoded_word(p, q, &d, &none))
-		return d.rest.ptr;
 	if ((q = *p == '[' ? memchr(p, ']', (size_t)(end - p)) : quoted_end(p, end)) != NULL) {
 		while (q == end || (*p == '"' && *q != '"'))
 			q--;		/* the last one, that a backslash was before */
@@ -1677,12 +1668,13 @@ strip(struct mailbox *m)
 	size_t n = m->best_len;
 
 	if (n > 4 && memcmp(p + n - 3, "&gt", 3) == 0 && p[n - 4] != '@')
-		m->best_len -= 3;
-	else if (n > 2 && p[n - 1] == '\'' && p[n - 2] != '@') {
-		m->best_len--;
-		if (*p == '\'')
-			memmove(p, p + 1, --m->best_len);
+		n -= 3;
+	if (p[n - 1] == '\'' && p[n - 2] != '@') {
+		n--;
+		if (*p == '\'' && p[1] != '@')
+			memmove(p, p + 1, --n);
 	}
+	m->best_len = n;
 }
 
 /*
@@ -1758,7 +1750,6 @@ static void
 describe(struct mime_part *p, int digest)
 {
 	struct mime_span name, v, header = p->header, t;
-	char label[LABEL_MAX], *q;
 	int type = 0, disposition = 0, encoding = 0;
 
 	strcpy(p->type, digest ? "message/rfc822" : "text/plain");	/* RFC 2046 5.1.5 */
@@ -1774,11 +1765,11 @@ describe(struct mime_part *p, int digest)
 		t.len = (size_t)(v.ptr + v.len - t.ptr);
 		if (mime_is(name, "Content-Type") && type++ == 0) {
 			parse_type(p, t);
-			mime_param(v, "charset", label, sizeof(label));
-			q = label + (*label == '\'');
-			q[strcspn(q, "\",'")] = '\0';
-			mime_lower(q, strlen(q));
-			strcpy(p->charset, q);
+			mime_param(v, "charset", p->charset, sizeof(p->charset));
+			if (*p->charset == '\'')
+				memmove(p->charset, p->charset + 1, strlen(p->charset));
+			p->charset[strcspn(p->charset, "\",'")] = '\0';
+			mime_lower(p->charset, strlen(p->charset));
 		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0) {
 			if (begins(t, "x-"))
 				t = span(t.ptr + 2, t.ptr + t.len);
@@ -1858,8 +1849,7 @@ first_boundary(struct mime_walk *w, const char **at, const char *end)
 
 	if (find_boundary(w, at, end, &last) == w->depth - 1 && !last)
 		return 1;
-	p = l->len > 0 && w->depth <= GUESS_DEPTH ? start : *at;
-	for (; p < *at; p = next) {
+	for (p = start; l->len > 0 && w->depth <= GUESS_DEPTH && p < *at; p = next) {
 		next = p + line_len(p, (size_t)(*at - p));
 		line = trim(span(p, next));
 		if (begins(span(p, next), "--") && is_part_field(next, *at) &&
@@ -1878,9 +1868,8 @@ first_boundary(struct mime_walk *w, const char **at, const char *end)
 int
 mime_next(struct mime_walk *w, struct mime_part *part)
 {
-	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr;
+	const char *end = w->rest.ptr + w->rest.len, *p = w->rest.ptr, *first;
 	const struct mime_level *up;
-	const char *first;
 	int level, last = 0;
 	size_t n;
 

@@ -253,6 +253,7 @@ static const struct input {
 	T(MIME_QP, "us-ascii", "a blank in each line", "", " \n", ""),
 	T(MIME_QP, "us-ascii", "CR", "", "\r", ""),
 	T(MIME_UUENCODE, "us-ascii", "lines that do not begin", "", "a\n", ""),
+	T(MIME_UUENCODE, "us-ascii", "one line that does not begin", "", "a", ""),
 	T(MIME_UUENCODE, "us-ascii", "lines", "begin 644 a\n",
 	    "M86%A86%A86%A86%A86%A86%A86%A86%A86%A86%A86%A86%A86%A86%A86%A\n", ""),
 	T(MIME_UUENCODE, "us-ascii", "lengths alone", "begin 644 a\n", "M\n", ""),

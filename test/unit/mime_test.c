@@ -523,7 +523,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	  "PHA+\n--b--", 0, "<p>" },
 	{ BODY, "as the first line", M("mixed") "--b\n--not\n" HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
 	{ BODY, "a line and the next boundary", M("mixed") "--b\n" HTML "text\n--b--", 0, "text" },
-	{ BODY, "a first line that is indented", M("mixed") "--b\n " HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
+	{ BODY, "a first line that is indented", M("mixed") "--b\n\t " HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
+	{ BODY, "blanks to the end", M("mixed") "--b\n ", 0, " " },
 	{ BODY, "text that begins as a message does", M("mixed") "--b\n From: me\nyes\n--b--", 0, " From: me\nyes" },
 	{ BODY, "a first line that is blank", M("mixed") "--b\n \n" HTML "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
 	{ BODY, "text that is indented", M("mixed") "--b\n a: b\n\nyes\n--b--", 0, " a: b\n\nyes" },
@@ -643,8 +644,9 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ FROM, "an & within it", "From: ann@a&gt.example\n\n", 0, "ann@a&gt.example" },
 	{ FROM, "only an & behind", "From: ann@&gt; bob@elm.example\n\n", 0, "ann@&gt" },
 	{ FROM, "ISO-2022-JP in it", "From: <ann@\033$B\033(Boak.example>\n\n", 0, "ann@\033$B\033(Boak.example" },
-	{ FROM, "an address in an encoded name", "From: =?utf-8?Q?Bob_<bob@elm.example>?= <ann@oak.example>\n\n", 0, "ann@oak.example" },
-	{ FROM, "one that another closes", "From: =?utf-8?Q?Ann <ann@oak.example>, =?utf-8?Q?Bob?= <bob@elm.example>\n\n", 0,
+	{ FROM, "apostrophes in both", "From: &lt;'ann@oak.example'&gt;\n\n", 0, "ann@oak.example" },
+	{ FROM, "no local part", "From: '@oak.example'\n\n", 0, "'@oak.example" },
+	{ FROM, "an encoded-word that another closes", "From: =?utf-8?Q?Ann <ann@oak.example>, =?utf-8?Q?Bob?= <bob@elm.example>\n\n", 0,
 	  "ann@oak.example" },
 	{ FROM, "an encoded name never closed", "From: =?utf-8?Q?Bob_<ann@oak.example>\n\n", 0, "ann@oak.example" },
 	{ CHARSET, "in apostrophes", "Content-Type: text/plain; charset='KOI8-R'\n\nx", 0, "koi8-r" },
@@ -754,6 +756,23 @@ check_given_up(void)
 	mime_body(msg, n + 4125 + sizeof(tail) - 1, &found);
 	n = mime_body_text(&found, got, sizeof(got));
 	report(n > sizeof(tail) && strcmp(got + n + 1 - sizeof(tail), tail) == 0, "given up", "gb2312", got, tail);
+}
+
+/* What looks like the beginning of uuencode in the middle of a line, where a piece ends. */
+static void
+check_long_line(void)
+{
+	static const char head[] = "Content-Transfer-Encoding: x-uuencode\n\n", tail[] = "begin 6 y\nABC\n";
+	static char msg[5000], got[5000];
+	static struct mime_body found;
+	size_t n = sizeof(head) - 1;
+
+	memcpy(msg, head, n);
+	memset(msg + n, 'a', 4096);
+	memcpy(msg + n + 4096, tail, sizeof(tail));
+	mime_body(msg, n + 4096 + sizeof(tail) - 1, &found);
+	n = mime_body_text(&found, got, sizeof(got));
+	report(n == 4096 + sizeof(tail) - 1 && strcmp(got + 4096, tail) == 0, "a long line", "uuencode", got, tail);
 }
 
 /* A text much longer than the pieces it is decoded in, at every offset to them. */
@@ -982,6 +1001,7 @@ main(void)
 			check(cases[i].how, cases[i].what, span(cases[i].in), cases[i].arg, cases[i].want);
 	check_utf16();
 	check_given_up();
+	check_long_line();
 	check_pieces();
 	check_mislabelled();
 	check_long();
