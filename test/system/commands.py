@@ -231,18 +231,25 @@ def second_copy(_):
 @test
 def interrupted(_):
     """Ctrl-C goes to all processes of the terminal, kill to one."""
+    where = tree("timed")
+    for _ in range(2):                  # the second does not build any more
+        shutil.rmtree(where + "/test/.run", ignore_errors=True)
+        began = time.monotonic()
+        run(where, "test/run", PORT=str(port()))
+        whole = time.monotonic() - began
+        run(where, "test/run", "stop")
     where = tree("interrupted")
     came = 0
-    for sig, to_all, delays in ((signal.SIGINT, True, (0.05, 0.5, 1, 2, 3, 4, 5, 6)),
-                                (signal.SIGTERM, False, (0.2, 2, 4)),
-                                (signal.SIGHUP, True, (1.5, 3.5))):
-        for delay in delays:
+    for sig, to_all, parts in ((signal.SIGINT, True, (0.01, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1)),
+                               (signal.SIGTERM, False, (0.05, 0.35, 0.75)),
+                               (signal.SIGHUP, True, (0.3, 0.6))):
+        for delay in [part * whole for part in parts]:
             shutil.rmtree(where + "/test/.run", ignore_errors=True)
             p = begin(where, "test/run", PORT=str(port()))
             time.sleep(delay)
             (os.killpg if to_all else os.kill)(p.pid, sig)
             status, text = end(p)
-            what = "%s after %g s" % (sig.name, delay)
+            what = "%s after %.2f s" % (sig.name, delay)
             if status == 0 and "Stop both" in text:     # it was faster
                 run(where, "test/run", "stop")
                 continue
