@@ -39,7 +39,7 @@ struct out {
 	size_t len, cap;		/* cap: without the final NUL */
 	int line;			/* unfold: no CR, no LF, blanks for tabs */
 	int full;			/* takes no more: there is no room, or something was seen */
-	int seen;			/* INVALID and so on, of text that is no iconv()'s */
+	int seen;			/* INVALID and so on; of use before iconv() converts */
 };
 
 static int
@@ -369,7 +369,7 @@ conv_start(struct conv *c)
 	return c->form == UTF8 || c->form == CP1252 || c->cd != (iconv_t)-1;
 }
 
-/* What text may have that is taken as UTF-8. */
+/* What text may have that is taken as UTF-8 or windows-1252. */
 enum { INVALID = 1, EIGHT = 2, SHIFT = 4 };
 
 /* Text that is UTF-8: gives how much was taken, all but the beginning of a character. */
