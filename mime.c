@@ -25,7 +25,7 @@
 #define SLICE 16			/* ... where what comes before was invalid */
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
-#define COMMENT_MAX 1024		/* octets in which a comment ends, or it is none */
+#define COMMENT_MAX 16			/* times "(" in a comment; what has more is none */
 #define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
 #define DIGITS "0123456789"
 #define BAD_MAX 1000			/* characters that are none, as any text may have */
@@ -1410,28 +1410,36 @@ mime_field(struct mime_span header, const char *name, struct mime_span *value)
 
 /* ---- parameters, RFC 2045 5.1 and RFC 2231 ---- */
 
-/* Does a comment begin here? A "(" that is not closed soon is none. */
-static int
-is_comment(const char *p, const char *end)
+/*
+ * The end of the comment that begins at p, RFC 5322 3.2.2, or NULL: a "(" that no ")" belongs to
+ * is text. Few "(" are passed, so all searches for an end take linear time.
+ */
+static const char *
+comment_end(const char *p, const char *end)
 {
-	return *p == '(' && memchr(p, ')', end - p < COMMENT_MAX ? (size_t)(end - p) :
-	    COMMENT_MAX) != NULL;
+	int open = 0, seen = 0, escaped = 0;
+
+	for (; p < end && seen <= COMMENT_MAX; p++) {
+		seen += *p == '(';
+		if (escaped || *p == '\\')
+			escaped = !escaped;
+		else if (*p == '(')
+			open++;
+		else if (*p == ')' && --open == 0)
+			return p + 1;
+	}
+	return NULL;
 }
 
-/* Past white space and comments, RFC 5322 3.2.2. */
+/* Past white space and comments. */
 static const char *
 skip_cfws(const char *p, const char *end)
 {
-	int depth = 0;
+	const char *next;
 
-	for (; p < end && (depth > 0 || is_blank(*p) || is_comment(p, end)); p++) {
-		if (*p == '\\' && p + 1 < end)
-			p++;
-		else if (*p == '(')
-			depth++;
-		else if (*p == ')')
-			depth--;
-	}
+	while (p < end && (next = is_blank(*p) ? p + 1 :
+	    *p == '(' ? comment_end(p, end) : NULL) != NULL)
+		p = next;
 	return p;
 }
 
@@ -1553,7 +1561,7 @@ mime_param(struct mime_span value, const char *name, char *dst, size_t cap)
 /* One element of a list: its words as they come, and what may be its address. */
 struct mailbox {
 	size_t len, best_len;
-	int rank;	/* of best: 3 with an "@", 1 without; 1 more within angle brackets */
+	int rank;	/* of best, see end_word() */
 	int angle;	/* 1: within angle brackets, 2: after them */
 	int bare;	/* words without an "@", here or within the brackets */
 	int at, phrase;			/* of the word: phrase: it has quotes or blanks */
@@ -1561,11 +1569,17 @@ struct mailbox {
 	char word[1024], best[1024];
 };
 
+/*
+ * The rank of a word: 4 with an "@", 3 where that may be a name's ("Jobs @ Oak, Inc."), 1
+ * without; 1 more within angle brackets.
+ */
 static void
 end_word(struct mailbox *m)
 {
-	const char *w = m->word + (m->len > 0 && *m->word == '"');
-	int encoded = m->len > 3 && memcmp(w, "=?", 2) == 0, rank = m->at && !encoded ? 3 : 1;
+	const char *w = m->word + (m->len > 0 && *m->word == '"'), *end = m->word + m->len;
+	const char *at = m->at ? memchr(w, '@', (size_t)(end - w)) : NULL;
+	int encoded = m->len > 3 && memcmp(w, "=?", 2) == 0, rank = !at || encoded ? 1 :
+	    m->phrase && m->angle != 1 && !memchr(at, '.', (size_t)(end - at)) ? 3 : 4;
 
 	/* Several words without an "@", or one after the brackets, are somebody's name. */
 	if (m->len > 0 && rank == 1 && (m->bare++ > 0 || m->phrase || encoded || m->angle == 2)) {
@@ -1686,7 +1700,7 @@ find_address(struct mime_span *list, struct mailbox *m)
 {
 	int elements = 1;
 
-	for (next_mailbox(list, m); m->rank < 3 && list->len > 0; elements++)
+	for (next_mailbox(list, m); m->rank < 4 && list->len > 0; elements++)
 		next_mailbox(list, m);
 	if (m->rank >= 3)
 		strip(m);
@@ -1703,7 +1717,7 @@ mime_address(struct mime_span *list, char *dst, size_t cap)
 
 	if (!found) {			/* the mailer may have encoded all of it */
 		all = span(text, text + mime_words(all, "", text, sizeof(text)));
-		found = find_address(&all, &m) && m.rank == 4;
+		found = find_address(&all, &m) && m.rank == 5;
 	}
 	mime_utf8(span(m.best, m.best + (found ? m.best_len : 0)), dst, cap);
 	return found;
