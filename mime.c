@@ -39,7 +39,7 @@ struct out {
 	size_t len, cap;		/* cap: without the final NUL */
 	int line;			/* unfold: no CR, no LF, blanks for tabs */
 	int full;			/* takes no more: there is no room, or something was seen */
-	int seen;			/* INVALID and so on; of use before iconv() converts */
+	int seen;			/* INVALID and so on: of octets, or of what iconv() made */
 };
 
 static int
@@ -260,9 +260,11 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " johab 1361 ", "JOHAB", PAIRS },
 	{ " hz hzgb2312 52936 ", "GB18030", HZ }, { " euctw ", "EUC-TW", PAIRS },
 	{ " utf7 unicode11utf7 unicode20utf7 65000 ", "UTF-16BE", UTF7 },
-	{ " utf16 utf16le unicode unicodefeff ucs2 10646ucs2 1200 ", "UTF-16LE", UTF16 },
-	{ " utf16be unicodefffe 1201 ", "UTF-16BE", UTF16 }, { " utf32be ", "UTF-32BE", UTF32 },
-	{ " utf32 utf32le ucs4 10646ucs4 ", "UTF-32LE", UTF32 },
+	{ " utf16 utf16le unicode unicodefeff ucs2 ucs2le 10646 10646ucs2 1200 ",
+	  "UTF-16LE", UTF16 },
+	{ " utf16be ucs2be unicodefffe unicodebig 1201 ", "UTF-16BE", UTF16 },
+	{ " utf32be ucs4be ", "UTF-32BE", UTF32 },
+	{ " utf32 utf32le ucs4 ucs4le 10646ucs4 ", "UTF-32LE", UTF32 },
 };
 
 /* A conversion, fed with pieces. */
@@ -360,6 +362,24 @@ open_any(const char *names)
 	return cd;
 }
 
+static void
+conv_init(struct conv *c, struct out *o, const char *label)
+{
+	memset(c, 0, offsetof(struct conv, in));
+	c->o = o;
+	c->cd = c->other = (iconv_t)-1;
+	find_charset(c, label);
+}
+
+static void
+conv_close(struct conv *c)
+{
+	if (c->cd != (iconv_t)-1)
+		iconv_close(c->cd);
+	if (c->other != (iconv_t)-1)
+		iconv_close(c->other);
+}
+
 /* Begins with the charset that was found: 1, or 0 where nobody knows it. */
 static int
 conv_start(struct conv *c)
@@ -369,7 +389,7 @@ conv_start(struct conv *c)
 	return c->form == UTF8 || c->form == CP1252 || c->cd != (iconv_t)-1;
 }
 
-/* What text may have that is taken as UTF-8 or windows-1252. */
+/* What text may have, when it is taken as its label says or is guessed. */
 enum { INVALID = 1, EIGHT = 2, SHIFT = 4 };
 
 /* Text that is UTF-8: gives how much was taken, all but the beginning of a character. */
@@ -665,14 +685,14 @@ take_escape(struct conv *c, char u)
 		c->set = u == '{' ? 'd' : 0;
 	else if (c->form == JP && c->esc[1] == '$' && memchr("@BDOQ", u, 5))
 		c->set = u == 'D' ? 's' : 'd';
-	else if (c->form == JP && c->esc[1] == '(' && memchr("BHIJ", u, 4))
+	else if (c->form == JP && c->esc[1] == '(')
 		c->set = u == 'I' ? 'k' : u == 'J' ? 'r' : 0;
 	return 1;
 }
 
 /*
  * An octet that is no part of an escape sequence. SO and SI go over to Korean, or to the kana of
- * JIS X 0201, and back. Each line begins in ASCII.
+ * JIS X 0201, and back. Each line begins in ASCII, but in a field, which may be folded anywhere.
  */
 static void
 set_octet(struct conv *c, char u)
@@ -680,7 +700,7 @@ set_octet(struct conv *c, char u)
 	int half = 0, shift = c->form != HZ && (u == '\016' || u == '\017');
 	char g1 = c->form == KR ? 'd' : 'k';
 
-	if (u == '\n')
+	if (u == '\n' && !c->o->line)
 		c->set = 0;
 	else if (shift && u == '\016' && c->set != g1) {
 		c->before = c->set;
@@ -1073,9 +1093,7 @@ conv_end(struct conv *c)
 		return;
 	iconv(c->cd, NULL, NULL, &dst, &room);
 	put_converted(c->o, buf, sizeof(buf) - room);
-	iconv_close(c->cd);
-	if (c->other != (iconv_t)-1)
-		iconv_close(c->other);
+	conv_close(c);
 }
 
 /*
@@ -1122,6 +1140,7 @@ static void
 convert_all(struct conv *c, struct decoder *d)
 {
 	char piece[PIECE / 2 - 2 * SLICE];	/* of which one octet makes two at most */
+	const char *p;
 	enum form form;
 	size_t n, i;
 	int octets;
@@ -1133,7 +1152,8 @@ convert_all(struct conv *c, struct decoder *d)
 		octets = form >= EUC_JP && form <= UTF7;
 		n = octets ? decode(d, piece, sizeof(piece)) :
 		    decode(d, c->in + c->len, sizeof(c->in) - c->len);
-		if (c->cd == (iconv_t)-1 && has_shift(c->in + c->len, c->in + c->len + n))
+		p = octets ? piece : c->in + c->len;
+		if (has_shift(p, p + n))
 			c->o->seen |= SHIFT;
 		c->len += octets ? 0 : n;
 		for (i = 0; octets && i < n; i++)
@@ -1165,12 +1185,9 @@ convert(struct decoder *d, int raw, struct out *o)
 
 	if (d->in.len == 0 && !d->words)
 		return;
-	memset(&c, 0, offsetof(struct conv, in));
-	c.o = o;
-	o->seen = 0;
-	c.cd = c.other = (iconv_t)-1;
 	clean_label(d->charset.ptr, d->charset.len, label);
-	find_charset(&c, label);
+	conv_init(&c, o, label);
+	o->seen = 0;
 	if (!raw)
 		find_mark(&c, *d);
 	c.seven = c.form == JP || c.form == KR || (!raw && (c.form == HZ || c.form == UTF7 ||
@@ -1185,13 +1202,15 @@ convert(struct decoder *d, int raw, struct out *o)
 	/* Guessed wrong: it is no UTF-8, or it is ASCII and may be a seven-bit form. */
 	wrong = c.guess && (o->seen & INVALID || c.len > 0 || (c.seven && !(o->seen & EIGHT)));
 	shifted = o->seen == SHIFT && (o->line || !raw);	/* but in no address */
-	if (wrong)
+	if (wrong) {
 		c.form = form;
-	else if (shifted)		/* ASCII that should have had this label */
-		find_charset(&c, "jis");
-	if (wrong || shifted) {
 		c.guess = 0;
 		c.len = 0;
+	} else if (shifted) {		/* ASCII that should have had this label */
+		conv_close(&c);
+		conv_init(&c, o, "jis");
+	}
+	if (wrong || shifted) {
 		if (!conv_start(&c))
 			c.form = CP1252;
 		*o = before;

@@ -456,9 +456,14 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("utf-8", "a \033$B$\"\033(B", "a \xe3\x81\x82"), L("us-ascii", "\033$@$\"\033(J", "\xe3\x81\x82"), L("iso-8859-1", "\033$B$\"\033(B", "\xe3\x81\x82"),
 	L("nobody", "\033[m\033$B$\"\033(Ba", "\033[m\xe3\x81\x82" "a"),
 	L("utf-8", "\033$B$\"\033(B\xc3\xa4", "\033$B$\"\033(B\xc3\xa4"), L("us-ascii", "ESC \033$B is a \033[m b", "ESC \033$B is a \033[m b"),
-	L("utf-8", "\033$B$\" \033", "\033$B$\" \033"), L("utf-8", "\033$B a", "\033$B a"), L("utf-8", "\033$B$\"\033(A", "\033$B$\"\033(A"), L("utf-8", "\033[1m\033$A", "\033[1m\033$A"), L("koi8-r", "\033$B$\"\033(B", "\033$B$\"\033(B"),
+	L("utf-8", "\033$B$\" \033", "\033$B$\" \033"), L("utf-8", "\033$B a", "\033$B a"), L("utf-8", "\033$B$\"\033(A", "\033$B$\"\033(A"), L("utf-8", "\033[1m\033$A", "\033[1m\033$A"), L("koi8-r", "\033$B$\"\033(B", "\xe3\x81\x82"),
+	L("shift_jis", "a\033$B$\"\033(B", "a\xe3\x81\x82"), L("euc-jp", "\033$B$\"\033(J\\", "\xe3\x81\x82\xc2\xa5"),
+	L("big5", "\033$B$\"\033(B\xa7\x41", "\033$B$\"\033(B\xe4\xbd\xa0"), L("koi8-r", "\033$B a", "\033$B a"),
+	L("iso-2022-jp", "\033$B$\"\033(Qa", "\xe3\x81\x82" "a"),
 	/* Text that is no UTF-16 */
 	L("utf-16", "plain", "plain"), L("utf-16be", "\xc3\xa4 b", "\xc3\xa4 b"), L("utf-32", "plain text", "plain text"),
+	L("iso-10646", "plain", "plain"), L("ucs-2be", "\xe4\xbd\x4f\x60", "\xee\x92\xbd\xe4\xbd\xa0"),
+	L("unicodeBig", "\xe4\xbd\x4f\x60", "\xee\x92\xbd\xe4\xbd\xa0"), L("ucs-2le", "\xbd\xe4\x60\x4f", "\xee\x92\xbd\xe4\xbd\xa0"),
 	L("utf-16be", "\xe4\xbd\x4f\x60", "\xee\x92\xbd\xe4\xbd\xa0"), L("ucs-2", "\033$B$\"\033(B", "\xe3\x81\x82"),
 	{ WORDS, "a word is UTF-16", "=?utf-16be?B?TmBOYQ==?=", 0, "\xe4\xb9\xa0\xe4\xb9\xa1" },
 
@@ -467,6 +472,7 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("iso-2022-jp", "\xef\xbb\xbf\xc3\xa4", "\xc3\xa4"), L("utf-16", "\xef\xbb\xbf\xc3\xa4", "\xc3\xa4"),
 	{ SUBJECT, "raw, in the body's charset", "Subject: \xcf\xf0\nContent-Type: text/plain; charset=windows-1251\n\nx",
 	  0, "\xd0\x9f\xd1\x80" },
+	{ SUBJECT, "raw ISO-2022-JP that is folded", "Subject: \033$B$\"\r\n $$\033(B\r\n\r\n", 0, "\xe3\x81\x82 \xe3\x81\x84" },
 	{ SUBJECT, "raw, that is UTF-8", "Subject: \xc3\xa4\nContent-Type: text/plain; charset=koi8-r\n\nx", 0, "\xc3\xa4" },
 	{ SUBJECT, "raw, no label", "Subject: \xe4\n\nx", 0, "\xc3\xa4" },
 	{ SUBJECT, "raw, where the body is UTF-8", "Subject: \xe4\nContent-Type: text/plain; charset=utf-8\n\nx", 0, "\xc3\xa4" },
