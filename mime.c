@@ -1358,16 +1358,23 @@ find_header(const struct mime_walk *w, const char *msg, size_t len)
 	return span(msg, bad ? bad : p);
 }
 
-/* Of a message whose lines end in CR the transport's last LF is not seen. */
+/*
+ * Where lines of a message's header end in CR, all do that follow, and the transport's last LF is
+ * not seen. Before them relays have put lines of their own.
+ */
 static size_t
 without_lf(const char *msg, size_t len)
 {
-	const char *lf = memchr(msg, '\n', len), *cr;
+	const char *p, *next, *end = msg + len, *cr;
 
-	if (lf == NULL || lf != msg + len - 1)
-		return len;
-	cr = memchr(msg, '\r', len);
-	return cr && cr + 1 < lf ? len - 1 : len;
+	for (p = msg; (next = memchr(p, '\n', (size_t)(end - p))) != NULL; p = next) {
+		cr = memchr(p, '\r', (size_t)(next - p));
+		if (++next == end)
+			return cr && cr + 2 < next ? len - 1 : len;
+		if (is_empty_line(p, (size_t)(next - p)))
+			break;
+	}
+	return len;
 }
 
 struct mime_span
@@ -1377,8 +1384,8 @@ mime_header(const char *msg, size_t len)
 }
 
 /*
- * Does a field go on behind this line of it? What is no field, behind a ";" of MIME's fields,
- * was an indented line once.
+ * Does a field go on behind this line of it? What is no field, beside a ";" or behind a "=" of
+ * MIME's fields, was an indented line once.
  */
 static int
 goes_on(const char *field, const char *line, const char *next, const char *end)
@@ -1389,7 +1396,8 @@ goes_on(const char *field, const char *line, const char *next, const char *end)
 		return next < end;
 	while (p > line && is_blank(p[-1]))
 		p--;
-	return p > line && p[-1] == ';' && begins(span(field, next), "Content-") &&
+	return (*next == ';' || (p > line && memchr(";=", p[-1], 2))) &&
+	    begins(span(field, next), "Content-") &&
 	    name_len(next, line_len(next, (size_t)(end - next))) == 0;
 }
 
@@ -1485,6 +1493,15 @@ token_len(const char *p, const char *end)
 	return (size_t)(p - start);
 }
 
+/* Does a parameter begin here, whose ";" is missing? */
+static int
+starts_param(const char *p, const char *end)
+{
+	size_t n = token_len(p, end);
+
+	return n > 0 && p + n < end && p[n] == '=';
+}
+
 /* Takes the next "name = value" off; quoted tells whether the value had quotes. 0 at the end. */
 static int
 next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value, int *quoted)
@@ -1503,11 +1520,13 @@ next_param(struct mime_span *in, struct mime_span *name, struct mime_span *value
 			break;
 	}
 	start = skip_cfws(p + 1, end);
+	start += end - start > 2 && memcmp(start, "\"\"", 2) == 0 &&
+	    !memchr(" \t\r\n;,", start[2], 6);	/* ""b"" */
 	p = quoted_end(start, end);
 	*quoted = p != NULL;
 	start += start < end && *start == '"';	/* which may never be closed */
 	for (p = p ? p : start; !*quoted && p < end && *p != ';' && *p != '\r' && *p != '\n' &&
-	    !(*p == '(' && p > start && is_blank(p[-1])); p++)
+	    !(p > start && is_blank(p[-1]) && (*p == '(' || starts_param(p, end))); p++)
 		;
 	*value = *quoted ? span(start, p) : trim(span(start, p));
 	*in = span(p, end);
@@ -1784,6 +1803,7 @@ describe(struct mime_part *p, int digest)
 {
 	struct mime_span name, v, header = p->header, t;
 	int type = 0, disposition = 0, encoding = 0;
+	size_t n;
 
 	strcpy(p->type, digest ? "message/rfc822" : "text/plain");	/* RFC 2046 5.1.5 */
 	p->charset[0] = '\0';
@@ -1799,9 +1819,9 @@ describe(struct mime_part *p, int digest)
 		if (mime_is(name, "Content-Type") && type++ == 0) {
 			parse_type(p, t);
 			mime_param(v, "charset", p->charset, sizeof(p->charset));
-			if (*p->charset == '\'')
-				memmove(p->charset, p->charset + 1, strlen(p->charset));
-			p->charset[strcspn(p->charset, "\",'")] = '\0';
+			n = strspn(p->charset, "\\\"'");
+			memmove(p->charset, p->charset + n, strlen(p->charset) + 1 - n);
+			p->charset[strcspn(p->charset, "\\\",'")] = '\0';
 			mime_lower(p->charset, strlen(p->charset));
 		} else if (mime_is(name, "Content-Transfer-Encoding") && encoding++ == 0) {
 			if (begins(t, "x-"))

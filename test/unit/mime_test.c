@@ -531,6 +531,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "an unindented continuation", M("mixed") "--b\nContent-Type: text/html;\ncharset=koi8-r\n"
 	  "Content-Transfer-Encoding: base64\n\nPHA+\n--b--", 0, "<p>" },
 	{ BODY, "its charset", "Content-Type: text/html; \r\ncharset=koi8-r\r\n\r\n\xc1", 0, "\xd0\xb0" },
+	{ BODY, "before its semicolon", "Content-Type: text/html\r\n; charset=koi8-r\r\n\r\n\xc1", 0, "\xd0\xb0" },
+	{ CHARSET, "behind =", "Content-Type: text/html; charset=\r\n\"koi8-r\"\r\n\r\nx", 0, "koi8-r" },
 	{ CHARSET, "two of them", "Content-Type: text/plain;\nformat=flowed;\ncharset=koi8-r\n\nx", 0, "koi8-r" },
 	{ FROM, "only of MIME's fields", "From: ann@oak;\nelm.example\nTo: x\n\n", 0, "ann@oak" },
 	{ SUBJECT, "a field behind one that ends in ;", "To: a;\nSubject: b;\n\nx", 0, "b;" },
@@ -549,6 +551,10 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "a part that is a header", M("mixed") "--b\n" HTML "--b\n\nyes\n--b--", 0, "yes" },
 	{ SUBJECT, "lines that end in CR", "From: a@b\rSubject: one\r two\r\rtext\r\n", 0, "one two" },
 	{ BODY, "lines that end in CR", "From: a@b\rSubject: one\r\rtext\rmore\r\n", 0, "text\rmore\r" },
+	{ SUBJECT, "behind a relay's", "Received: x\r\n\ty\r\nFrom: a@b\rSubject: one\r\rtext\r\n", 0, "one" },
+	{ BODY, "behind a relay's", "Received: x\r\n\ty\r\nFrom: a@b\rSubject: one\r\rtext\rmore\r\n", 0, "text\rmore\r" },
+	{ BODY, "a CR in the last line", "A: b\r\n\r\na\rb\r\n", 0, "a\rb\r\n" },
+	{ SUBJECT, "a CR within a field", "Subject: a\rb: c\r\nD: e\r\n", 0, "ab: c" },
 	{ BODY, "parts of them", "Content-Type: multipart/mixed; boundary=b\r\r--b\r\rone\r--b\r\rtwo\r--b--\r\n", 0,
 	  "one\r\n\r\ntwo" },
 	{ BODY, "quoted-printable of them", "Content-Transfer-Encoding: quoted-printable\r\ra=\rb=41 \rc\r\n", 0, "abA\rc\r" },
@@ -602,6 +608,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ BODY, "only the last", "Content-Type: multipart/mixed; boundary=b\n\ntext\n--b--\n", 0, "text\n--b--\n" },
 	/* A boundary that is damaged: the first line that looks like one */
 #define BAD(head, line) "Content-Type: multipart/mixed" head "\n\npre\n--\n--no\n" line "\nContent-Type: text/html\n\nyes\n" line "--"
+	{ BODY, "two quotes on each side", BAD("; boundary=\"\"b\"\"", "--b"), 0, "yes" },
+	{ BODY, "two before it", BAD("; boundary=\"\"b\"", "--b"), 0, "yes" },
 	{ BODY, "an unindented boundary", BAD(";\nboundary=\"b\"", "--b"), 0, "yes" },
 	{ BODY, "a boundary and half its quotes", BAD("; boundary=b\"", "--b"), 0, "yes" },
 	{ BODY, "in apostrophes", BAD("; boundary='b'", "--b"), 0, "yes" },
@@ -666,6 +674,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ FROM, "an encoded-word that another closes", "From: =?utf-8?Q?Ann <ann@oak.example>, =?utf-8?Q?Bob?= <bob@elm.example>\n\n", 0,
 	  "ann@oak.example" },
 	{ FROM, "an encoded name never closed", "From: =?utf-8?Q?Bob_<ann@oak.example>\n\n", 0, "ann@oak.example" },
+	{ CHARSET, "behind a parameter without one", "Content-Type: text/plain; format=flowed charset=koi8-r\n\nx", 0, "koi8-r" },
+	{ CHARSET, "with backslashes", "Content-Type: text/plain; charset=\\\"KOI8-R\\\"\n\nx", 0, "koi8-r" },
 	{ CHARSET, "in apostrophes", "Content-Type: text/plain; charset='KOI8-R'\n\nx", 0, "koi8-r" },
 	{ CHARSET, "in apostrophes and quotes", "Content-Type: text/plain; charset=\"'utf-8';\"\n\nx", 0, "utf-8" },
 	{ FROM, "no domain", "From: nobody@\n\n", 0, "" },
