@@ -1682,8 +1682,9 @@ next_mailbox(struct mime_span *list, struct mailbox *m)
 	for (; p < end && (m->angle == 1 || (*p != ',' && *p != ';')); p = q) {
 		before = m->len > 0 ? m->word[m->len - 1] : '\0';
 		q = skip_cfws(p, end);
-		if (*p == ']' || (*p == '[' && before != '@'))
-			q++;		/* no domain literal: "Oak [ann@oak.example]" */
+		/* No comment, and no domain literal: "Oak [ann@oak.example]". */
+		if (q == p && (memchr("()]", *p, 3) || (*p == '[' && before != '@')))
+			q++;
 		if (q > p) {
 			gap = 1;
 			continue;
