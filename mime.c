@@ -33,13 +33,16 @@
 #define GUESS_DEPTH 4			/* multiparts inside one another with a guessed boundary */
 #define META_MAX 1024			/* octets of HTML that may name its charset */
 
+/* What is seen of text that is taken as its label says or as is guessed. */
+enum { INVALID = 1, EIGHT = 2, SHIFT = 4 };
+
 /* Where text goes: into ptr, or, where that is NULL, nowhere, only to see whether it is blank. */
 struct out {
 	char *ptr;
 	size_t len, cap;		/* cap: without the final NUL */
 	int line;			/* unfold: no CR, no LF, blanks for tabs */
 	int full;			/* takes no more: there is no room, or something was seen */
-	int seen;			/* INVALID and so on: of octets, or of what iconv() made */
+	int seen;			/* INVALID and so on */
 };
 
 static int
@@ -201,6 +204,7 @@ put_char(struct out *o, unsigned u)
 
 	if (u < 0x800)
 		utf8[1] = (char)(0xc0 | u >> 6);
+	o->seen |= EIGHT;
 	put_text(o, utf8 + (u < 0x800), u < 0x800 ? 2 : 3);
 }
 
@@ -230,7 +234,8 @@ enum form {
  */
 static const struct { const char *labels, *names; enum form form; } charsets[] = {
 	{ " utf8 unicode11utf8 unicode20utf8 utf8mb4 65001 ", "", UTF8 },
-	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 ", "", UNKNOWN },
+	{ " usascii ascii ansix341968 ansix341986 ir6 646 646us 646irv us 367 10646 ", "",
+	  UNKNOWN },
 	{ " 88591 latin1 l1 819 ir100 1252 ansi ", "", CP1252 },
 	{ " latin2 l2 ir101 ", "ISO-8859-2", OCTETS },
 	{ " latin3 l3 ir109 ", "ISO-8859-3", OCTETS },
@@ -260,8 +265,7 @@ static const struct { const char *labels, *names; enum form form; } charsets[] =
 	{ " 2022kr 50225 ", "CP949 EUC-KR", KR }, { " johab 1361 ", "JOHAB", PAIRS },
 	{ " hz hzgb2312 52936 ", "GB18030", HZ }, { " euctw ", "EUC-TW", PAIRS },
 	{ " utf7 unicode11utf7 unicode20utf7 65000 ", "UTF-16BE", UTF7 },
-	{ " utf16 utf16le unicode unicodefeff ucs2 ucs2le 10646 10646ucs2 1200 ",
-	  "UTF-16LE", UTF16 },
+	{ " utf16 utf16le unicode unicodefeff ucs2 ucs2le 10646ucs2 1200 ", "UTF-16LE", UTF16 },
 	{ " utf16be ucs2be unicodefffe unicodebig 1201 ", "UTF-16BE", UTF16 },
 	{ " utf32be ucs4be ", "UTF-32BE", UTF32 },
 	{ " utf32 utf32le ucs4 ucs4le 10646ucs4 ", "UTF-32LE", UTF32 },
@@ -389,9 +393,6 @@ conv_start(struct conv *c)
 	return c->form == UTF8 || c->form == CP1252 || c->cd != (iconv_t)-1;
 }
 
-/* What text may have, when it is taken as its label says or is guessed. */
-enum { INVALID = 1, EIGHT = 2, SHIFT = 4 };
-
 /* Text that is UTF-8: gives how much was taken, all but the beginning of a character. */
 static size_t
 put_utf8(struct out *o, const char *p, size_t n)
@@ -445,10 +446,8 @@ put_cp1252(struct out *o, const char *p, size_t n)
 			put(o, p + i, k);
 		i += k;
 		u = i < n ? (unsigned char)p[i] : 0;
-		if (u != 0) {
-			o->seen |= EIGHT;
+		if (u != 0)
 			put_char(o, u < 0xa0 ? high[u - 0x80] : u);
-		}
 	}
 }
 
@@ -692,7 +691,7 @@ take_escape(struct conv *c, char u)
 
 /*
  * An octet that is no part of an escape sequence. SO and SI go over to Korean, or to the kana of
- * JIS X 0201, and back. Each line begins in ASCII, but in a field, which may be folded anywhere.
+ * JIS X 0201, and back. Each line begins in ASCII.
  */
 static void
 set_octet(struct conv *c, char u)
@@ -700,7 +699,7 @@ set_octet(struct conv *c, char u)
 	int half = 0, shift = c->form != HZ && (u == '\016' || u == '\017');
 	char g1 = c->form == KR ? 'd' : 'k';
 
-	if (u == '\n' && !c->o->line)
+	if (u == '\n')
 		c->set = 0;
 	else if (shift && u == '\016' && c->set != g1) {
 		c->before = c->set;
@@ -1365,15 +1364,17 @@ find_header(const struct mime_walk *w, const char *msg, size_t len)
 static size_t
 without_lf(const char *msg, size_t len)
 {
-	const char *p, *next, *end = msg + len, *cr;
+	const char *p = msg, *lf, *end = msg + len;
 
-	for (p = msg; (next = memchr(p, '\n', (size_t)(end - p))) != NULL; p = next) {
-		cr = memchr(p, '\r', (size_t)(next - p));
-		if (++next == end)
-			return cr && cr + 2 < next ? len - 1 : len;
-		if (is_empty_line(p, (size_t)(next - p)))
-			break;
+	while ((lf = memchr(p, '\n', (size_t)(end - p))) != NULL && lf + 1 < end) {
+		if (is_empty_line(p, (size_t)(lf + 1 - p)))
+			return len;
+		p = lf + 1;
 	}
+	/* A field or an empty line behind a CR tells it. */
+	for (; lf && (p = memchr(p, '\r', (size_t)(lf - p))) != NULL; p++)
+		if (p + 2 < lf && (p[1] == '\r' || name_len(p + 1, (size_t)(lf - p) - 1) > 0))
+			return len - 1;
 	return len;
 }
 
@@ -1438,14 +1439,16 @@ mime_field(struct mime_span header, const char *name, struct mime_span *value)
 /* ---- parameters, RFC 2045 5.1 and RFC 2231 ---- */
 
 /*
- * The end of the comment that begins at p, RFC 5322 3.2.2, or NULL: a "(" that no ")" belongs to
- * is text. Few "(" are passed, so all searches for an end take linear time.
+ * The end of the comment that begins at p, RFC 5322 3.2.2, or NULL: a "(" that no ")" soon belongs
+ * to is text. Few "(" are passed, so all searches for an end take linear time.
  */
 static const char *
 comment_end(const char *p, const char *end)
 {
 	int open = 0, seen = 0, escaped = 0;
 
+	if (end - p > LINE_OCTETS)
+		end = p + LINE_OCTETS;
 	for (; p < end && seen <= COMMENT_MAX; p++) {
 		seen += *p == '(';
 		if (escaped || *p == '\\')
@@ -1603,6 +1606,7 @@ struct mailbox {
 	int angle;	/* 1: within angle brackets, 2: after them */
 	int bare;	/* words without an "@", here or within the brackets */
 	int at, phrase;			/* of the word: phrase: it has quotes or blanks */
+	int apart;			/* ... blanks beside an "@" */
 	int dot;			/* what came last ends in one, as "Dr." */
 	char word[1024], best[1024];
 };
@@ -1617,7 +1621,7 @@ end_word(struct mailbox *m)
 	const char *w = m->word + (m->len > 0 && *m->word == '"'), *end = m->word + m->len;
 	const char *at = m->at ? memchr(w, '@', (size_t)(end - w)) : NULL;
 	int encoded = m->len > 3 && memcmp(w, "=?", 2) == 0, rank = !at || encoded ? 1 :
-	    m->phrase && m->angle != 1 && !memchr(at, '.', (size_t)(end - at)) ? 3 : 4;
+	    m->apart && m->angle != 1 && !memchr(at, '.', (size_t)(end - at)) ? 3 : 4;
 
 	/* Several words without an "@", or one after the brackets, are somebody's name. */
 	if (m->len > 0 && rank == 1 && (m->bare++ > 0 || m->phrase || encoded || m->angle == 2)) {
@@ -1631,7 +1635,7 @@ end_word(struct mailbox *m)
 		m->rank = rank;
 	}
 	m->len = 0;
-	m->at = m->phrase = 0;
+	m->at = m->phrase = m->apart = 0;
 }
 
 /* The end of an atom with its dots and "@", a quoted string or a domain literal, or p. */
@@ -1665,6 +1669,7 @@ add_text(struct mailbox *m, struct mime_span text, int gap)
 	    !memchr("@.", *text.ptr, 2))
 		end_word(m);
 	m->phrase |= quoted || (gap && m->len > 0);
+	m->apart |= gap && m->len > 0 && (before == '@' || *text.ptr == '@');
 	m->at |= !quoted && memchr(text.ptr, '@', text.len) != NULL;
 	m->dot = text.len > 1 && text.ptr[text.len - 1] == '.';
 	m->len += value_octets(text, 0, 0, m->word + m->len, sizeof(m->word) - m->len);
@@ -1732,15 +1737,25 @@ strip(struct mailbox *m)
 
 /*
  * What has no "@" is an address only where no more follows: in brackets, or as
- * the one word of the list.
+ * the one word of the list. What may be a name is one where nothing better does.
  */
 static int
 find_address(struct mime_span *list, struct mailbox *m)
 {
-	int elements = 1;
+	struct mime_span here, maybe = { NULL, 0 };
+	int elements = 0;
 
-	for (next_mailbox(list, m); m->rank < 4 && list->len > 0; elements++)
+	do {
+		here = *list;
 		next_mailbox(list, m);
+		if (m->rank == 3 && maybe.ptr == NULL)
+			maybe = here;
+		elements++;
+	} while (m->rank < 4 && list->len > 0);
+	if (m->rank < 4 && maybe.ptr != NULL) {
+		*list = maybe;
+		next_mailbox(list, m);
+	}
 	if (m->rank >= 3)
 		strip(m);
 	return m->rank > 1 || (m->rank == 1 && elements == 1);
