@@ -1844,6 +1844,7 @@ def t15_a_fifo_without_a_reader(db):
     os.mkfifo(name)
     fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
     server = Odd(db, options=["-l", name])
+    session(server.port).close()        # who greets has opened its log
     os.close(fd)
     same("its reader goes away: mail", some_mails(server, 20), [250] * 20)
     server.hup()
