@@ -33,7 +33,7 @@
 #define GUESS_DEPTH 4			/* multiparts inside one another with a guessed boundary */
 #define META_MAX 1024			/* octets of HTML that may name its charset */
 
-/* What is seen of text that is taken as its label says or as is guessed. */
+/* Seen in text: octets that are no UTF-8; what is not ASCII; see has_shift(). */
 enum { INVALID = 1, EIGHT = 2, SHIFT = 4 };
 
 /* Where text goes: into ptr, or, where that is NULL, nowhere, only to see whether it is blank. */
@@ -1358,8 +1358,8 @@ find_header(const struct mime_walk *w, const char *msg, size_t len)
 }
 
 /*
- * Where lines of a message's header end in CR, all do that follow, and the transport's last LF is
- * not seen. Before them relays have put lines of their own.
+ * Where a message's lines end in CR the LF that the transport puts at its end is not seen.
+ * Relays may have put lines that end in LF before them.
  */
 static size_t
 without_lf(const char *msg, size_t len)
@@ -1439,8 +1439,8 @@ mime_field(struct mime_span header, const char *name, struct mime_span *value)
 /* ---- parameters, RFC 2045 5.1 and RFC 2231 ---- */
 
 /*
- * The end of the comment that begins at p, RFC 5322 3.2.2, or NULL: a "(" that no ")" soon belongs
- * to is text. Few "(" are passed, so all searches for an end take linear time.
+ * The end of the comment that begins at p, RFC 5322 3.2.2, or NULL: a "(" that is not closed soon
+ * is text. Few "(" are passed, so all searches for an end take linear time.
  */
 static const char *
 comment_end(const char *p, const char *end)
@@ -1737,7 +1737,7 @@ strip(struct mailbox *m)
 
 /*
  * What has no "@" is an address only where no more follows: in brackets, or as
- * the one word of the list. What may be a name is one where nothing better does.
+ * the one word of the list. What may be a name is one where nothing better follows.
  */
 static int
 find_address(struct mime_span *list, struct mailbox *m)
