@@ -1914,7 +1914,7 @@ first_boundary(struct mime_walk *w, const char **at, const char *end)
 	struct mime_level *l = &w->level[w->depth - 1];
 	const char *start = *at, *p, *next;
 	struct mime_span line;
-	int last;
+	int last = 0;
 
 	if (find_boundary(w, at, end, &last) == w->depth - 1 && !last)
 		return 1;
