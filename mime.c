@@ -26,6 +26,7 @@
 #define LABEL_MAX 64			/* a charset's name; longer ones are nobody's */
 #define PARAM_MAX 65536			/* octets of a value in which parameters are looked for */
 #define COMMENT_MAX 16			/* times "(" in a comment; what has more is none */
+#define AHEAD_MAX 4			/* elements of a list that a name may be cut into */
 #define LINE_OCTETS 1000		/* of a line with its end, RFC 5322 2.1.1 */
 #define DIGITS "0123456789"
 #define BAD_MAX 1000			/* characters that are none, as any text may have */
@@ -1737,21 +1738,23 @@ strip(struct mailbox *m)
 
 /*
  * What has no "@" is an address only where no more follows: in brackets, or as
- * the one word of the list. What may be a name is one where nothing better follows.
+ * the one word of the list. What may be a name is one where nothing better follows
+ * soon.
  */
 static int
 find_address(struct mime_span *list, struct mailbox *m)
 {
 	struct mime_span here, maybe = { NULL, 0 };
-	int elements = 0;
+	int elements = 0, ahead = 0;
 
 	do {
 		here = *list;
 		next_mailbox(list, m);
 		if (m->rank == 3 && maybe.ptr == NULL)
 			maybe = here;
+		ahead += maybe.ptr != NULL;
 		elements++;
-	} while (m->rank < 4 && list->len > 0);
+	} while (m->rank < 4 && list->len > 0 && ahead < AHEAD_MAX);
 	if (m->rank < 4 && maybe.ptr != NULL) {
 		*list = maybe;
 		next_mailbox(list, m);

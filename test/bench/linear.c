@@ -162,6 +162,7 @@ static const struct input {
 	I(ADDRESS, "words", "", "a ", ""),
 	I(ADDRESS, "dots and blanks", "", ". ", ""),
 	I(ADDRESS, "@ and blanks", "", "@ ", ""),
+	I(ADDRESS, "blanks beside the @ of each", "", "a @b,", ""),
 	I(ADDRESS, "invalid octets", "", "\xff,", ""),
 	I(ADDRESS, "semicolons in brackets", "<", ";,", ""),
 

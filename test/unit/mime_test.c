@@ -361,6 +361,8 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	{ FROM, "an @ in a name", "From: Jobs @ Oak, Inc. <ann@oak.example>\n\n", 0, "ann@oak.example" },
 	{ FROM, "before the firm", "From: Ann @Elm Ltd, Oak <ann@oak.example>\n\n", 0, "ann@oak.example" },
 	{ FROM, "nothing better behind it", "From: ann @oak, bob @oak, Ann\n\n", 0, "ann@oak" },
+	{ FROM, "better, but far away", "From: Oak @ Elm,,a,b,c, d <ann@oak.example>\n\n", 0, "Oak@Elm" },
+	{ FROM, "... and not so far", "From: Oak @ Elm,,a,b, c <ann@oak.example>\n\n", 0, "ann@oak.example" },
 	{ FROM, "blanks at a dot", "From: ann . oak@localhost, <bob@elm.example>\n\n", 0, "ann.oak@localhost" },
 	{ FROM, "quotes at the @", "From: \"ann\"@localhost, <bob@elm.example>\n\n", 0, "\"ann\"@localhost" },
 	{ FROM, "no dot, but no blank", "From: root@oak, Ann <ann@oak.example>\n\n", 0, "root@oak" },
