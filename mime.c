@@ -1366,15 +1366,16 @@ static size_t
 without_lf(const char *msg, size_t len)
 {
 	const char *p = msg, *lf, *end = msg + len;
+	int first;
 
 	while ((lf = memchr(p, '\n', (size_t)(end - p))) != NULL && lf + 1 < end) {
 		if (is_empty_line(p, (size_t)(lf + 1 - p)))
 			return len;
 		p = lf + 1;
 	}
-	/* A field or an empty line behind a CR tells it. */
+	first = p == msg;
 	for (; lf && (p = memchr(p, '\r', (size_t)(lf - p))) != NULL; p++)
-		if (p + 2 < lf && (p[1] == '\r' || name_len(p + 1, (size_t)(lf - p) - 1) > 0))
+		if (p + 1 < lf && (first || is_known(p + 1, (size_t)(lf - p) - 1)))
 			return len - 1;
 	return len;
 }
@@ -1439,6 +1440,17 @@ mime_field(struct mime_span header, const char *name, struct mime_span *value)
 
 /* ---- parameters, RFC 2045 5.1 and RFC 2231 ---- */
 
+/* An octet, or all from "ESC $" to the end of "ESC ( B": raw ISO-2022-JP has "(", "<" and "@". */
+static size_t
+octet_len(const char *p, const char *end)
+{
+	const char *q = p;
+
+	if (*p == '\033' && end - p > 2 && p[1] == '$')
+		q = memchr(p + 1, '\033', (size_t)(end - p) - 1);
+	return q && *q == '\033' && end - q > 2 && q[1] == '(' ? (size_t)(q - p) + 3 : 1;
+}
+
 /*
  * The end of the comment that begins at p, RFC 5322 3.2.2, or NULL: a "(" that is not closed soon
  * is text. Few "(" are passed, so all searches for an end take linear time.
@@ -1450,7 +1462,7 @@ comment_end(const char *p, const char *end)
 
 	if (end - p > LINE_OCTETS)
 		end = p + LINE_OCTETS;
-	for (; p < end && seen <= COMMENT_MAX; p++) {
+	for (; p < end && seen <= COMMENT_MAX; p += octet_len(p, end)) {
 		seen += *p == '(';
 		if (escaped || *p == '\\')
 			escaped = !escaped;
@@ -1480,7 +1492,7 @@ quoted_end(const char *p, const char *end)
 {
 	if (p == end || *p != '"' || !memchr(p + 1, '"', (size_t)(end - p) - 1))
 		return NULL;
-	for (p++; p < end && *p != '"'; p++)
+	for (p++; p < end && *p != '"'; p += octet_len(p, end))
 		if (*p == '\\' && p + 1 < end)
 			p++;
 	return p;
@@ -1621,7 +1633,8 @@ end_word(struct mailbox *m)
 {
 	const char *w = m->word + (m->len > 0 && *m->word == '"'), *end = m->word + m->len;
 	const char *at = m->at ? memchr(w, '@', (size_t)(end - w)) : NULL;
-	int encoded = m->len > 3 && memcmp(w, "=?", 2) == 0, rank = !at || encoded ? 1 :
+	int encoded = m->len > 3 && (memcmp(w, "=?", 2) == 0 || *m->word == '\033');
+	int rank = !at || encoded ? 1 :
 	    m->apart && m->angle != 1 && !memchr(at, '.', (size_t)(end - at)) ? 3 : 4;
 
 	/* Several words without an "@", or one after the brackets, are somebody's name. */
@@ -1643,15 +1656,16 @@ end_word(struct mailbox *m)
 static const char *
 word_end(const char *p, const char *end)
 {
+	size_t n = end - p < LINE_OCTETS ? (size_t)(end - p) : LINE_OCTETS;
 	const char *q;
 
-	if ((q = *p == '[' ? memchr(p, ']', (size_t)(end - p)) : quoted_end(p, end)) != NULL) {
+	if ((q = *p == '[' ? memchr(p, ']', n) : quoted_end(p, end)) != NULL) {
 		while (q == end || (*p == '"' && *q != '"'))
 			q--;		/* the last one, that a backslash was before */
 		return q + 1;
 	}
 	for (q = p; q < end && !is_blank(*q) && (q == p || !memchr("()[]", *q, 4)) &&
-	    !memchr("\"<>:,;", *q, 6); q++)
+	    !memchr("\"<>:,;", *q, 6); q += octet_len(q, end))
 		;
 	return q;
 }
@@ -1738,8 +1752,8 @@ strip(struct mailbox *m)
 
 /*
  * What has no "@" is an address only where no more follows: in brackets, or as
- * the one word of the list. What may be a name is one where nothing better follows
- * soon.
+ * the one word of the list. What may be a name is one where none in brackets
+ * follows soon.
  */
 static int
 find_address(struct mime_span *list, struct mailbox *m)
@@ -1755,7 +1769,7 @@ find_address(struct mime_span *list, struct mailbox *m)
 		ahead += maybe.ptr != NULL;
 		elements++;
 	} while (m->rank < 4 && list->len > 0 && ahead < AHEAD_MAX);
-	if (m->rank < 4 && maybe.ptr != NULL) {
+	if (m->rank < 5 && maybe.ptr != NULL) {
 		*list = maybe;
 		next_mailbox(list, m);
 	}

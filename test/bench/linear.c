@@ -163,6 +163,10 @@ static const struct input {
 	I(ADDRESS, "dots and blanks", "", ". ", ""),
 	I(ADDRESS, "@ and blanks", "", "@ ", ""),
 	I(ADDRESS, "blanks beside the @ of each", "", "a @b,", ""),
+	I(ADDRESS, "literals without end behind the @ of each", "", "a@[ ", ""),
+	I(ADDRESS, "a list of literals without end", "a @b,a @b,a @b,", "a,@)[", ""),
+	I(ADDRESS, "ESC $", "", "\033$", ""),
+	I(ADDRESS, "ESC $ in comments", "", "(\033$", ""),
 	I(ADDRESS, "invalid octets", "", "\xff,", ""),
 	I(ADDRESS, "semicolons in brackets", "<", ";,", ""),
 
