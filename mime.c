@@ -1964,6 +1964,7 @@ mime_next(struct mime_walk *w, struct mime_part *part)
 	for (; !w->here; w->here = !last) {	/* past what is closed, a preamble or an epilogue */
 		if ((level = find_boundary(w, &p, end, &last)) == -1)
 			return 0;
+		assert(level >= 0 && level < w->depth);
 		w->depth = level + !last;
 		if (level < w->lowest)
 			w->lowest = level;
