@@ -1118,17 +1118,28 @@ find_mark(struct conv *c, struct decoder d)
 		c->guess = memchr(first, 0, n) == NULL;
 }
 
+/* An octet, or all from "ESC $" to the end of "ESC ( B": raw ISO-2022-JP has "(", "<" and "@". */
+static size_t
+octet_len(const char *p, const char *end)
+{
+	const char *q = p;
+
+	if (*p == '\033' && end - p > 2 && p[1] == '$')
+		q = memchr(p + 1, '\033', (size_t)(end - p) - 1);
+	return q && *q == '\033' && end - q > 2 && q[1] == '(' ? (size_t)(q - p) + 3 : 1;
+}
+
 /* Do octets go over to JIS X 0208, as in ISO-2022-JP, and back with the next escape sequence? */
 static int
 has_shift(const char *p, const char *end)
 {
-	const char *back;
+	size_t n;
 
-	for (; (p = memchr(p, '\033', (size_t)(end - p))) != NULL &&
-	    (back = memchr(p + 1, '\033', (size_t)(end - p) - 1)) != NULL; p = back)
-		if (back - p > 2 && p[1] == '$' && (p[2] == 'B' || p[2] == '@') && end - back > 2 &&
-		    back[1] == '(' && (back[2] == 'B' || back[2] == 'J'))
+	for (; (p = memchr(p, '\033', (size_t)(end - p))) != NULL; p++) {
+		n = octet_len(p, end);
+		if (n > 3 && memchr("@B", p[2], 2) && memchr("BJ", p[n - 1], 2))
 			return 1;
+	}
 	return 0;
 }
 
@@ -1439,17 +1450,6 @@ mime_field(struct mime_span header, const char *name, struct mime_span *value)
 }
 
 /* ---- parameters, RFC 2045 5.1 and RFC 2231 ---- */
-
-/* An octet, or all from "ESC $" to the end of "ESC ( B": raw ISO-2022-JP has "(", "<" and "@". */
-static size_t
-octet_len(const char *p, const char *end)
-{
-	const char *q = p;
-
-	if (*p == '\033' && end - p > 2 && p[1] == '$')
-		q = memchr(p + 1, '\033', (size_t)(end - p) - 1);
-	return q && *q == '\033' && end - q > 2 && q[1] == '(' ? (size_t)(q - p) + 3 : 1;
-}
 
 /*
  * The end of the comment that begins at p, RFC 5322 3.2.2, or NULL: a "(" that is not closed soon

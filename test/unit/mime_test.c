@@ -480,9 +480,9 @@ static const struct { enum how how; const char *what, *in, *arg, *want; } cases[
 	L("shift_jis", "a\033$B$\"\033(B", "a\xe3\x81\x82"), L("euc-jp", "\033$B$\"\033(J\\", "\xe3\x81\x82\xc2\xa5"),
 	L("big5", "\033$B$\"\033(B\xa7\x41", "\033$B$\"\033(B\xe4\xbd\xa0"), L("koi8-r", "\033$B a", "\033$B a"),
 	L("iso-2022-jp", "\033$B$\"\033(Qa", "\xe3\x81\x82" "a"),
+	L("johab", "\033$B$\"\033(B\xf5\xff", "\033$B$\"\033(B\xef\xbf\xbd"),
 	/* Text that is no UTF-16 */
 	L("utf-16", "plain", "plain"), L("utf-16be", "\xc3\xa4 b", "\xc3\xa4 b"), L("utf-32", "plain text", "plain text"),
-	L("johab", "\033$B$\"\033(B\xf5\xff", "\033$B$\"\033(B\xef\xbf\xbd"),
 	L("iso-10646", "plain \xc3\xa4", "plain \xc3\xa4"), L("iso-10646", "\x80", "\xe2\x82\xac"), L("ucs-2be", "\xe4\xbd\x4f\x60", "\xee\x92\xbd\xe4\xbd\xa0"),
 	L("unicodeBig", "\xe4\xbd\x4f\x60", "\xee\x92\xbd\xe4\xbd\xa0"), L("ucs-2le", "\xbd\xe4\x60\x4f", "\xee\x92\xbd\xe4\xbd\xa0"),
 	L("utf-16be", "\xe4\xbd\x4f\x60", "\xee\x92\xbd\xe4\xbd\xa0"), L("ucs-2", "\033$B$\"\033(B", "\xe3\x81\x82"),
