@@ -685,6 +685,8 @@ class Client:
 def session(port, *commands, hello="EHLO client.example", **more):
     """A greeted client that has given these commands, each taken."""
     c = Client(port, **more)
+    if c.banner and c.banner[0] != 220:
+        raise RuntimeError("greeting: %d %s" % c.banner)
     for command in (hello,) + commands:
         code, text = c.command(command)
         if code // 100 not in (2, 3):

@@ -712,6 +712,7 @@ def t10_restart_and_hup(db):
 @test
 def t10_limits_over_generations(db):
     server = Server(db, MAX_SMTP_CLIENTS="8", GSMTP_MAX_CLIENTS_PER_IP="8")
+    server.empty()                  # who looked whether it listens counts until it is seen to be gone
     held = [session(server.port, source="127.0.0.%d" % (2 + i)) for i in range(8)]
     before = server.workers()
     server.hup()
@@ -1941,7 +1942,7 @@ def t15_lines_of_several_workers(db):
                 return
             got.extend(more)
 
-    t = threading.Thread(target=reader)
+    t = threading.Thread(target=reader, daemon=True)    # a test that breaks off leaves it
     t.start()
     p = subprocess.run(["smtp-source", "-s", "20", "-m", "2000", "-f", "a@b.example", "-t",
                         "b@test.example", "127.0.0.1:%d" % server.port], timeout=60 * SLOW)
