@@ -562,7 +562,7 @@ def option_file_of_the_client_library(db):
 def term_loses_nothing(db):
     """TERM while mail pours in: what got 250 is there, once; no process is left."""
     server = Server(db, GM_ALLOWED_HOSTS="*")
-    pids = two_workers(server) + [server.process.pid]
+    pids = server.workers() + [server.process.pid]
     acknowledged, lock = set(), threading.Lock()
 
     def sender(n):
@@ -698,16 +698,10 @@ def refused_addresses_are_told(db):
     server.stop()
 
 
-def two_workers(server):
-    """Once they serve; what is there before may be the child that checks the database."""
-    ok("two workers", wait(lambda: server.log().count(" worker-start ") == 2), server.log())
-    return server.workers()
-
-
 @test
 def dead_worker_is_replaced(db):
     server = Server(db)
-    before = two_workers(server)
+    before = server.workers()
     os.kill(before[0], signal.SIGKILL)
     ok("one is new", wait(lambda: len(server.workers()) == 2 and server.workers() != before, 10),
        server.workers())
@@ -720,7 +714,7 @@ def dead_worker_is_replaced(db):
 @test
 def dead_master_leaves_no_worker(db):
     server = Server(db)
-    pids = two_workers(server)
+    pids = server.workers()
     stop(server.process, signal.SIGKILL)
     ok("workers end by themselves", len(pids) == 2 and gone(pids, 15), pids)
 
@@ -728,7 +722,7 @@ def dead_master_leaves_no_worker(db):
 @test
 def worker_that_does_not_end_is_killed(db):
     server = Server(db)
-    for pid in two_workers(server):
+    for pid in server.workers():
         os.kill(pid, signal.SIGSTOP)
     watch = Stopwatch()
     server.process.send_signal(signal.SIGTERM)

@@ -111,6 +111,7 @@ class Limited(Server):
         self.process = start(setpriv + [installed, "-c", self.file, "-l", self.log_file],
                              self.log_file[:-3] + "err", cwd=DIR)
         ok("smtpd.service: starts with its capabilities", wait(lambda: listening(25, self.host)), self.log())
+        wait(self.workers)
 
 
 limited = Limited()

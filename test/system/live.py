@@ -444,6 +444,7 @@ class Server:
     """smtpd, by default taking mail for test.example on a port of its own."""
 
     host = "127.0.0.1"
+    known = frozenset()         # the workers whose start its log tells of
 
     def __init__(self, db, binary=BINARY, listen=("127.0.0.1",), **config):
         self.port = port()
@@ -470,6 +471,7 @@ class Server:
             raise RuntimeError("smtpd does not listen: " + self.log())
         if self.process.poll() is not None:
             raise RuntimeError("smtpd ended: " + self.log())
+        wait(lambda: self.workers() and self.workers() == children(self.process.pid))
 
     def launch(self):
         self.process = start([self.binary, "-c", self.file, "-l", self.log_file],
@@ -497,7 +499,11 @@ class Server:
         self.process.send_signal(signal.SIGHUP)
 
     def workers(self):
-        return children(self.process.pid)
+        """Those that have started. The log has no such line of a child that looks at the database."""
+        there = children(self.process.pid)
+        if not self.known.issuperset(there):
+            self.known |= set(map(int, re.findall(r" (\d+) 0 worker-start ", self.log())))
+        return [pid for pid in there if pid in self.known]
 
     def counters(self):
         """The line that USR1 makes, as a dictionary."""

