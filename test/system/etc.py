@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-from live import (BINARY, DIR, ROOT, Database, Server, deliver_once, done, listening, ok, run, same,
+from live import (BINARY, DIR, ROOT, Database, Server, deliver_once, done, ok, run, same,
                   session, start, stop, wait)
 
 ETC = os.path.join(ROOT, "etc")
@@ -110,8 +110,7 @@ class Limited(Server):
     def start(self):
         self.process = start(setpriv + [installed, "-c", self.file, "-l", self.log_file],
                              self.log_file[:-3] + "err", cwd=DIR)
-        ok("smtpd.service: starts with its capabilities", wait(lambda: listening(25, self.host)), self.log())
-        wait(self.workers)
+        ok("smtpd.service: starts with its capabilities", self.serves(), self.log())
 
 
 limited = Limited()

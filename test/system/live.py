@@ -467,11 +467,8 @@ class Server:
                 os.unlink(self.log_file[:-3] + kind)
         self.write()
         self.launch()
-        if not wait(lambda: listening(self.port) or self.process.poll() is not None):
-            raise RuntimeError("smtpd does not listen: " + self.log())
-        if self.process.poll() is not None:
-            raise RuntimeError("smtpd ended: " + self.log())
-        wait(lambda: self.workers() and self.workers() == children(self.process.pid))
+        if not self.serves():
+            raise RuntimeError("smtpd does not serve: " + self.log())
 
     def launch(self):
         self.process = start([self.binary, "-c", self.file, "-l", self.log_file],
@@ -504,6 +501,13 @@ class Server:
         if not self.known.issuperset(there):
             self.known |= set(map(int, re.findall(r" (\d+) 0 worker-start ", self.log())))
         return [pid for pid in there if pid in self.known]
+
+    def serves(self):
+        """Waits until it listens, for that comes first, and its workers are all its children."""
+        count = int(self.config["GSMTP_WORKERS"] or 1)
+        wait(lambda: self.process.poll() is not None or (
+            len(self.workers()) >= count and self.workers() == children(self.process.pid)))
+        return len(self.workers()) >= count
 
     def counters(self):
         """The line that USR1 makes, as a dictionary."""

@@ -469,7 +469,7 @@ stores(struct db_text t, struct db_text m)
 	mails[0].status = DB_PENDING;
 	if (db_add(db, &mails[0]) != DB_PENDING)
 		return 0;
-	loop(1, 20000);
+	loop(1, 5000);
 	is = mails[0].status == DB_STORED && same("from", t) && same("to", t) &&
 	    same("recipient", t) && same("subject", t) && same("body", t) && same("charset", t) &&
 	    same("content_type", t) && same("hash", row.hash) && same("mail", m);
@@ -760,9 +760,9 @@ test_hung(void)
 	ok(i == 30, "DB_LOST");
 	ok(ms() - t < 4000, "soon after the timeout of 2 s");
 	loop(31, 2500);
-	for (i = 31; i < 35 && simple(30, "later@example.com"); i++)	/* no, it still tries */
-		loop(i, 6000);
-	ok(i < 35, "away for longer: refused at once");
+	if (simple(30, "later@example.com"))	/* the attempt to connect is not over yet */
+		loop(31, 6000);
+	ok(!simple(30, "later@example.com"), "away for longer: refused at once");
 	ok(longest < 100, "no call waited 100 ms: %lld", longest);
 	kill(server, SIGCONT);
 	answered = 0;
